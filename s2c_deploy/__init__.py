@@ -1,0 +1,1 @@
+"""S2CFormer image compression, deployed: bundles, streams, engines."""

@@ -1,0 +1,92 @@
+"""Every error this package raises on purpose.
+
+::
+
+    S2CError                 exit code 1
+    ├── InputError           3   an image, an argument or a path from the user is unusable
+    ├── BitstreamError       4   a .s2c stream is malformed, damaged, or of another bundle
+    ├── BundleError          5   a bundle is malformed, damaged, or of a newer schema
+    ├── ExportError          6   weights could not be turned into a bundle
+    │   ├── ParityError      7   a written graph does not compute what the model computes
+    │   └── ExactnessError   8   an integer layer could exceed the exact range
+    ├── EngineError          9   an engine cannot be built, loaded or trusted
+    └── DependencyError      10  an optional package is missing
+
+(2 is the shell's and typer's code for wrong usage.)  A message says what was expected, what was found, and
+what to do next.
+"""
+
+from __future__ import annotations
+
+
+class S2CError(Exception):
+    """Base of all errors of this package. ``hint`` is the next step for the reader; it is part of ``str()``."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        self.message = message
+        self.hint = hint
+        super().__init__(f"{message} ({hint})" if hint else message)
+
+
+class InputError(S2CError):
+    """An image, an argument or a path from the user is unusable."""
+
+    exit_code = 3
+
+
+class BitstreamError(S2CError):
+    """A .s2c stream is malformed, damaged or belongs to another bundle.
+
+    ``field`` names the part of the stream, ``expected`` and ``found`` what the reader wanted and saw.
+    """
+
+    exit_code = 4
+
+    def __init__(self, field: str, *, expected: object, found: object, hint: str | None = None) -> None:
+        self.field = field
+        self.expected = expected
+        self.found = found
+        super().__init__(f"bad stream: {field}: expected {expected}, found {found}", hint=hint)
+
+
+class BundleError(S2CError):
+    """A bundle is malformed, damaged or of a newer schema."""
+
+    exit_code = 5
+
+
+class ExportError(S2CError):
+    """Weights could not be turned into a bundle."""
+
+    exit_code = 6
+
+
+class ParityError(ExportError):
+    """A written graph does not compute what the model computes."""
+
+    exit_code = 7
+
+
+class ExactnessError(ExportError):
+    """An integer layer could leave the range in which float32 sums are exact."""
+
+    exit_code = 8
+
+
+class EngineError(S2CError):
+    """An engine cannot be built, loaded or trusted."""
+
+    exit_code = 9
+
+
+class DependencyError(S2CError):
+    """An optional package is missing; ``extra`` is the extra of this package that installs it."""
+
+    exit_code = 10
+
+    def __init__(self, package: str, *, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(f"{package} is not installed", hint=f"pip install 's2c-deploy[{extra}]'")
