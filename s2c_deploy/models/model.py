@@ -1,0 +1,180 @@
+"""The whole S2CFormer codec as one PyTorch module: what is trained, and what the exporter takes apart."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from s2c_deploy.models.entropy_model import (
+    GroupContext,
+    HyperSynthesis,
+    pack_anchors,
+    pack_nonanchors,
+    unpack,
+)
+from s2c_deploy.models.transforms import Analysis, HyperAnalysis, Synthesis
+from s2c_deploy.presets import ModelConfig
+
+#: The scale table: sigma_i = SCALE_MIN * exp(i * SCALE_STEP), i = 0..63 (CompressAI's 0.11 .. 256).
+SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64
+SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1)
+#: Indexes per unit of network output; a power of two, so that it folds into integer weights.
+INDEX_GAIN = 8.0
+#: Means are rounded to 1/16.
+MEAN_STEPS = 16
+#: Bounds of what is coded: hyper-latent symbols, and means in whole symbols.
+Z_LIMIT, MEAN_LIMIT = 127, 2047
+_LIKELIHOOD_FLOOR = 1e-9
+
+
+class _BoundedIndex(torch.autograd.Function):
+    """clamp(x, 0, 63) whose gradient still flows where it would bring x back into the range."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(0, SCALE_LEVELS - 1)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        (grad,) = grads
+        passes = ((x >= 0) | (grad < 0)) & ((x <= SCALE_LEVELS - 1) | (grad > 0))
+        return grad * passes
+
+
+def bounded_index(x: Tensor) -> Tensor:
+    """Scale index in [0, 63], differentiable towards the range."""
+    out: Tensor = _BoundedIndex.apply(x)  # type: ignore[no-untyped-call]
+    return out
+
+
+def ste_round(x: Tensor) -> Tensor:
+    """round(x) with the gradient of the identity (straight-through)."""
+    return x + (torch.round(x) - x).detach()
+
+
+def gaussian_bits(v: Tensor, index: Tensor) -> Tensor:
+    """-log2 of the mass of N(0, sigma_index) in [v - 1/2, v + 1/2]; float32, element by element."""
+    scale = SCALE_MIN * torch.exp(index.float() * SCALE_STEP)
+    v = v.float().abs()
+    upper = torch.special.erfc((v - 0.5) / (scale * math.sqrt(2)))
+    lower = torch.special.erfc((v + 0.5) / (scale * math.sqrt(2)))
+    return -torch.log2((0.5 * (upper - lower)).clamp_min(_LIKELIHOOD_FLOOR))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOutput:
+    """x_hat, B x 3 x H x W (unclipped); y_hat, B x M x H/16 x W/16, before the inverse gain; bits per sample, B."""
+
+    x_hat: Tensor
+    y_hat: Tensor
+    bits_y: Tensor
+    bits_z: Tensor
+
+    @property
+    def bits(self) -> Tensor:
+        return self.bits_y + self.bits_z
+
+
+class S2CModel(nn.Module):
+    """g_a, h_a, h_s, contexts, g_s and the gains of every quality level.
+
+    In training mode, rates are those of uniformly perturbed symbols; in evaluation mode, of the rounded ones with
+    scale indexes and means rounded as the coder sees them.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.g_a = Analysis(config)
+        self.h_a = HyperAnalysis(config)
+        self.h_s = HyperSynthesis(config)
+        self.contexts = nn.ModuleList(GroupContext(config, k) for k in range(len(config.groups)))
+        self.g_s = Synthesis(config)
+        steps = torch.tensor(config.lmbdas).log()[:, None]
+        gains = 0.5 * (steps - steps.mean()) + math.log(4.0)
+        self.log_gain = nn.Parameter(gains.repeat(1, config.latent_channels))
+        self.log_inverse_gain = nn.Parameter(-gains.repeat(1, config.latent_channels))
+        self.log_hyper_gain = nn.Parameter(torch.zeros(config.levels, config.hyper_channels))
+        self.z_index = nn.Parameter(torch.full((config.levels, config.hyper_channels), 18.0 / INDEX_GAIN))
+        for context in self.group_contexts:
+            self._start_at_moderate_scales(context)
+
+    @property
+    def group_contexts(self) -> list[GroupContext]:
+        return [context for context in self.contexts if isinstance(context, GroupContext)]
+
+    @staticmethod
+    def _start_at_moderate_scales(context: GroupContext) -> None:
+        for network in (context.anchor_parameters, context.nonanchor_parameters):
+            last = network[-1]
+            assert isinstance(last, nn.Conv2d)
+            assert last.bias is not None
+            with torch.no_grad():
+                channels = last.out_channels // 2
+                last.bias[:channels] = 18.0 / INDEX_GAIN
+                last.bias[channels:] = 0.0
+
+    def forward(self, x: Tensor, levels: Tensor) -> ModelOutput:
+        """x: B x 3 x H x W in [0, 1], H and W multiples of 64; levels: B quality levels, int64 from 0."""
+        y = self.g_a(x).float() * self.log_gain[levels].exp()[:, :, None, None]
+        z = self.h_a(y).float() * self.log_hyper_gain[levels].exp()[:, :, None, None]
+        z_symbols = ste_round(z.clamp(-Z_LIMIT, Z_LIMIT))
+        z_index = self._index(self.z_index[levels])[:, :, None, None]
+        bits_z = gaussian_bits(self._rate_symbols(z, z_symbols), z_index)
+        y_hat, bits_y = self._latent(y, self.h_s(z_symbols))
+        x_hat = self.g_s(y_hat * self.log_inverse_gain[levels].exp()[:, :, None, None])
+        return ModelOutput(
+            x_hat=x_hat, y_hat=y_hat, bits_y=bits_y, bits_z=bits_z.flatten(1).sum(1)
+        )
+
+    def _latent(self, y: Tensor, hyper: Tensor) -> tuple[Tensor, Tensor]:
+        """Goes through the groups and passes as the decoder does; returns y_hat and bits per sample."""
+        bits = y.new_zeros(y.shape[0])
+        decoded: list[Tensor] = []
+        for context, target in zip(self.group_contexts, y.split(self.config.groups, dim=1), strict=True):
+            earlier = torch.cat(decoded, dim=1) if decoded else target[:, :0]
+            features = context.features(hyper, earlier)
+            anchors, pass_bits = self._code(pack_anchors(target), context.anchor(features))
+            bits = bits + pass_bits
+            current = unpack(anchors, torch.zeros_like(anchors))
+            nonanchors, pass_bits = self._code(pack_nonanchors(target), context.nonanchor(features, current))
+            bits = bits + pass_bits
+            decoded.append(unpack(anchors, nonanchors))
+        return torch.cat(decoded, dim=1), bits
+
+    def _code(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """One pass: packed y and its network's output to y_hat and bits per sample."""
+        raw_index, mean = parameters.float().chunk(2, dim=1)
+        index = self._index(raw_index)
+        if not self.training:
+            mean = torch.round(mean * MEAN_STEPS) / MEAN_STEPS
+        mean = mean.clamp(-MEAN_LIMIT, MEAN_LIMIT)
+        v = y - mean
+        symbols = ste_round(v)
+        if not self.training:
+            symbols = symbols * (index > 0)  # the coder never codes symbols of index 0
+        bits = gaussian_bits(self._rate_symbols(v, symbols), index).flatten(1).sum(1)
+        return symbols + mean, bits
+
+    def _index(self, raw: Tensor) -> Tensor:
+        index = bounded_index(raw * INDEX_GAIN)
+        return index if self.training else torch.round(index)
+
+    def _rate_symbols(self, v: Tensor, symbols: Tensor) -> Tensor:
+        return v + torch.rand_like(v) - 0.5 if self.training else symbols
+
+
+def rate_distortion_loss(
+    output: ModelOutput, x: Tensor, lmbdas: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Per sample: lmbda * 255^2 * MSE + bpp (CompressAI's convention), MSE, and bpp; each of shape B."""
+    pixels = x.shape[-2] * x.shape[-1]
+    mse = F.mse_loss(output.x_hat.float(), x, reduction="none").flatten(1).mean(1)
+    bpp = output.bits / pixels
+    return lmbdas * 255**2 * mse + bpp, mse, bpp

@@ -1,0 +1,121 @@
+"""Model configurations: what a checkpoint, a bundle and a stream name when they say ``conv-tiny``.  No torch here.
+
+S2CFormer (arXiv 2502.00700), reconstructed from its abstract and the author's later code: a block is a spatial
+interaction followed by a channel aggregation; the variants differ in the spatial interaction of each stage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from s2c_deploy.errors import InputError
+
+SPATIAL_INTERACTIONS = ("identity", "conv", "attention")
+CHANNEL_AGGREGATIONS = ("mlp", "conv_ffn", "glu", "glu_dw")
+
+#: Spatial interaction of the three stages, from high resolution (1/2) to low (1/8).
+VARIANTS: dict[str, tuple[str, str, str]] = {
+    "identity": ("identity", "identity", "identity"),
+    "conv": ("conv", "conv", "conv"),
+    "attention": ("attention", "attention", "attention"),
+    "hybrid": ("conv", "conv", "attention"),
+}
+
+#: Rate-distortion trade-offs of quality 1..8, for the loss lmbda * 255^2 * MSE + bpp (CompressAI's convention);
+#: geometric from 0.0018 to 0.0932.
+LMBDAS: tuple[float, ...] = tuple(round(0.0018 * (0.0932 / 0.0018) ** (i / 7), 6) for i in range(8))
+
+#: Side to which pictures are padded: the hyper-latent is at 1/64.
+ALIGNMENT = 64
+LATENT_STRIDE = 16
+HYPER_STRIDE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Shape of one model.
+
+    widths, depths: channels and blocks of the stages at 1/2, 1/4, 1/8; expansion: hidden width of the channel
+    aggregation over its width; latent_channels M at 1/16; hyper_channels N at 1/64; context_width D of the context networks; spatial: spatial interaction
+    per stage; aggregation: structure of the feed-forward network; spatial_norm: a LayerNorm before the separable
+    convolution; lmbdas: one rate-distortion trade-off per quality level.
+    """
+
+    variant: str
+    preset: str
+    widths: tuple[int, int, int]
+    depths: tuple[int, int, int]
+    expansion: int
+    latent_channels: int
+    hyper_channels: int
+    context_width: int
+    aggregation: str = "glu"
+    spatial_norm: bool = False
+    lmbdas: tuple[float, ...] = LMBDAS
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise InputError(f"variant: expected one of {', '.join(VARIANTS)}, found {self.variant!r}")
+        if self.aggregation not in CHANNEL_AGGREGATIONS:
+            raise InputError(
+                f"aggregation: expected one of {', '.join(CHANNEL_AGGREGATIONS)}, found {self.aggregation!r}"
+            )
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}-{self.preset}"
+
+    @property
+    def spatial(self) -> tuple[str, str, str]:
+        return VARIANTS[self.variant]
+
+    @property
+    def levels(self) -> int:
+        return len(self.lmbdas)
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Channels of the latent groups: ELIC's 16, 16, 32, 64, 192 of 320, in multiples of 8 at other widths."""
+        first = [max(8, 8 * round(self.latent_channels * part / 320 / 8)) for part in (16, 16, 32, 64)]
+        return (*first, self.latent_channels - sum(first))
+
+    @property
+    def hyper_features(self) -> int:
+        return 2 * self.hyper_channels
+
+    def to_dict(self) -> dict[str, object]:
+        return dataclasses.asdict(self)
+
+
+_PRESETS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], int, int, int, int]] = {
+    "tiny": ((32, 64, 96), (1, 1, 1), 2, 128, 96, 128),
+    "small": ((48, 96, 160), (1, 2, 2), 2, 192, 128, 192),
+    "base": ((128, 192, 256), (3, 2, 2), 3, 320, 192, 320),
+    "large": ((192, 320, 384), (2, 3, 8), 4, 320, 192, 416),
+}
+PRESETS = tuple(_PRESETS)
+
+
+def model_config(variant: str, preset: str, *, aggregation: str = "glu", spatial_norm: bool = False) -> ModelConfig:
+    """The configuration of a named variant and preset; InputError names the known ones."""
+    if preset not in _PRESETS:
+        raise InputError(f"preset: expected one of {', '.join(_PRESETS)}, found {preset!r}")
+    widths, depths, expansion, latent_channels, hyper_channels, context_width = _PRESETS[preset]
+    return ModelConfig(
+        variant=variant,
+        preset=preset,
+        widths=widths,
+        depths=depths,
+        expansion=expansion,
+        latent_channels=latent_channels,
+        hyper_channels=hyper_channels,
+        context_width=context_width,
+        aggregation=aggregation,
+        spatial_norm=spatial_norm,
+    )
+
+
+def attention_heads(width: int) -> int:
+    """Eight heads where that leaves heads a multiple of 8 wide (fused attention wants it), else heads of 8."""
+    return 8 if width % 64 == 0 else width // 8
