@@ -24,9 +24,64 @@ LIBRARY_PATH = Path(__file__).with_name(("" if sys.platform == "win32" else "lib
 Buffer = bytes | bytearray | memoryview | np.ndarray[Any, Any]
 
 
+class Batch(ctypes.Structure):
+    """``s2c_batch`` of s2c.h."""
+
+    _fields_ = (
+        ("symbols", ctypes.c_void_p),
+        ("indexes", ctypes.c_void_p),
+        ("count", ctypes.c_size_t),
+    )
+
+
+class DecoderInfo(ctypes.Structure):
+    """``s2c_decoder_info`` of s2c.h."""
+
+    _fields_ = (
+        ("word_count", ctypes.c_uint64),
+        ("words_read", ctypes.c_uint64),
+        ("bypass_bits", ctypes.c_uint64),
+        ("bypass_bits_read", ctypes.c_uint64),
+        ("symbols_read", ctypes.c_uint64),
+        ("lanes", ctypes.c_uint32),
+        ("status", ctypes.c_uint32),
+    )
+
+
+_POINTER, _SIZE, _U32, _STATUS = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32, ctypes.c_int
+_HANDLE_OUT, _SIZE_OUT = ctypes.POINTER(ctypes.c_void_p), ctypes.POINTER(ctypes.c_size_t)
+
+# name: (result, arguments), as in native/include/s2c.h.
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "s2c_version": (_U32, []),
+    "s2c_strerror": (ctypes.c_char_p, [_STATUS]),
+    "s2c_crc32c": (_U32, [_POINTER, _SIZE, _U32]),
+    "s2c_tables_create": (
+        _STATUS,
+        [_U32, _POINTER, _POINTER, _POINTER, _POINTER, _U32, _HANDLE_OUT],
+    ),
+    "s2c_tables_free": (None, [_POINTER]),
+    "s2c_encode_bound": (_SIZE, [_SIZE]),
+    "s2c_encode": (
+        _STATUS,
+        [_POINTER, _U32, ctypes.POINTER(Batch), _SIZE, _POINTER, _SIZE, _SIZE_OUT],
+    ),
+    "s2c_decoder_create": (_STATUS, [_POINTER, _POINTER, _SIZE, _HANDLE_OUT]),
+    "s2c_decoder_read": (_STATUS, [_POINTER, _POINTER, _SIZE, _POINTER]),
+    "s2c_decoder_finish": (_STATUS, [_POINTER]),
+    "s2c_decoder_get_info": (None, [_POINTER, ctypes.POINTER(DecoderInfo)]),
+    "s2c_decoder_free": (None, [_POINTER]),
+}
+
+
 def _declare(lib: ctypes.CDLL) -> None:
-    lib.s2c_crc32c.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32]
-    lib.s2c_crc32c.restype = ctypes.c_uint32
+    """Gives every function its signature; AttributeError if the library lacks one."""
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    major = lib.s2c_version() // 1000
+    if major != ABI_VERSION:
+        raise OSError(f"its interface version is {major}, this package needs {ABI_VERSION}")
 
 
 @lru_cache(maxsize=1)

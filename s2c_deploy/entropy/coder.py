@@ -1,0 +1,253 @@
+"""The C coder behind three small classes.
+
+::
+
+    with Tables(gaussian_tables()) as tables:
+        encoder = Encoder(tables)
+        encoder.push(symbols, indexes)          # once per batch
+        payload = encoder.finish()
+
+        decoder = Decoder(tables, payload)
+        symbols = decoder.read(indexes)         # once per batch, in the same order and sizes
+        decoder.finish()                        # only now are the symbols to be trusted
+
+Arrays go to C without a copy and the GIL is released meanwhile.  One ``Tables`` may serve any number of
+threads; an ``Encoder`` or a ``Decoder`` belongs to one thread at a time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from s2c_deploy.entropy.native import Batch, Buffer, DecoderInfo, as_bytes, library
+from s2c_deploy.entropy.tables import FrequencyTables
+from s2c_deploy.errors import BitstreamError, BundleError, EngineError, InputError
+
+MAX_LANES_LOG2 = 6
+_LANES_AUTO = 255
+
+# s2c_status of native/include/s2c.h: only the values that this module tells apart.
+_OK, _MEMORY = 0, 2
+_INDEX, _SYMBOL, _SKIPPED = 4, 5, 6
+
+
+def _message(status: int) -> str:
+    return str(library().s2c_strerror(status).decode("ascii"))
+
+
+class Tables:
+    """Frequency tables in the form the C coder reads: checked once, read-only, shared among threads.
+
+    Raises :class:`BundleError` if the C library refuses them, :class:`EngineError` if the library is missing.
+    """
+
+    def __init__(self, tables: FrequencyTables) -> None:
+        self._handle: int | None = None
+        self.frequencies = tables
+        handle = ctypes.c_void_p()
+        status = library().s2c_tables_create(
+            tables.count,
+            tables.sizes.ctypes.data,
+            tables.freqs.ctypes.data,
+            tables.centers.ctypes.data,
+            tables.shifts.ctypes.data,
+            tables.skip_below,
+            ctypes.byref(handle),
+        )
+        if status == _MEMORY:
+            raise MemoryError(_message(status))
+        if status != _OK:
+            raise BundleError(f"bad tables: {_message(status)}")
+        self._handle = handle.value
+
+    @property
+    def handle(self) -> int:
+        """The C pointer.  Raises :class:`InputError` after :meth:`close`."""
+        if self._handle is None:
+            raise InputError("these tables are closed")
+        return self._handle
+
+    def close(self) -> None:
+        """Frees the C object; no encoder or decoder may use it afterwards.  Closing twice is allowed."""
+        if self._handle is not None:
+            library().s2c_tables_free(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Tables:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            self.close()
+
+
+def _check_array(array: object, dtype: Any, name: str) -> npt.NDArray[Any]:
+    """``array`` if it is a C-contiguous numpy array of this dtype, else :class:`InputError`."""
+    wanted = np.dtype(dtype)
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{name} must be a numpy array of {wanted}, found {type(array).__name__}")
+    if array.dtype != wanted:
+        raise InputError(f"{name} must be {wanted}, found {array.dtype}")
+    if not array.flags.c_contiguous:
+        raise InputError(f"{name} must be C-contiguous", hint="pass numpy.ascontiguousarray(array)")
+    return array
+
+
+class Encoder:
+    """Collects batches and codes them into one payload.
+
+    The coder works backward from the last symbol, so nothing is coded before :meth:`finish`; until then the
+    encoder keeps references to the arrays, which must not be changed.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._batches: list[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]] = []
+
+    def push(self, symbols: npt.NDArray[np.int16], indexes: npt.NDArray[np.uint8]) -> None:
+        """Adds a batch: ``symbols`` int16 and ``indexes`` uint8, C-contiguous, of the same shape.
+
+        Raises :class:`InputError` for any other kind of array.
+        """
+        _check_array(symbols, np.int16, "symbols")
+        _check_array(indexes, np.uint8, "indexes")
+        if symbols.shape != indexes.shape:
+            raise InputError(f"symbols and indexes differ in shape: {symbols.shape} and {indexes.shape}")
+        self._batches.append((symbols, indexes))
+
+    def finish(self, lanes_log2: int | None = None) -> bytes:
+        """Codes everything pushed so far into one payload and leaves the encoder empty.
+
+        ``lanes_log2`` 0..6 sets the number of lanes, ``None`` chooses it by the expected size.  Raises
+        :class:`InputError` for an index without a table, a symbol outside [-32767, 32767], or a symbol
+        other than zero under a skipped index.
+        """
+        if lanes_log2 is not None and not 0 <= lanes_log2 <= MAX_LANES_LOG2:
+            raise InputError(f"lanes_log2 must be 0 to {MAX_LANES_LOG2}, found {lanes_log2}")
+        lib = library()
+        kept, self._batches = self._batches, []
+        batches = (Batch * len(kept))(*[Batch(s.ctypes.data, i.ctypes.data, s.size) for s, i in kept])
+        out = np.empty(lib.s2c_encode_bound(sum(s.size for s, _ in kept)), np.uint8)
+        written = ctypes.c_size_t()
+        status = lib.s2c_encode(
+            self._tables.handle,
+            _LANES_AUTO if lanes_log2 is None else lanes_log2,
+            batches,
+            len(kept),
+            out.ctypes.data,
+            out.size,
+            ctypes.byref(written),
+        )
+        if status == _MEMORY:
+            raise MemoryError(_message(status))
+        if status in (_INDEX, _SYMBOL, _SKIPPED):
+            raise InputError(f"cannot encode: {_message(status)}")
+        if status != _OK:
+            raise EngineError(f"the native coder failed: {_message(status)}")
+        return out[: written.value].tobytes()
+
+
+# What is expected of each part of a payload: status -> (field, expected).  What was found is filled in
+# from the decoder's position by _payload_error.
+_PAYLOAD_ERRORS: dict[int, tuple[str, str]] = {
+    32: ("coder lanes", "a lane byte of 0 to 6"),
+    33: ("coder word count", "a count in its shortest form that the payload holds"),
+    34: ("coder states", "four bytes per lane"),
+    35: ("coder states", "states of at least 65536"),
+    36: ("coder words", "a word for every symbol that needs one"),
+    37: ("coder bypass", "a bit for every escape and raw bit"),
+    38: ("coder symbols", "symbols in [-32767, 32767]"),
+    39: ("coder words", "no words after the last symbol"),
+    40: ("coder final state", "65536 in every lane"),
+    41: ("coder bypass", "no bytes after the last symbol"),
+    42: ("coder bypass padding", "zero bits"),
+}
+
+
+def _payload_error(status: int, size: int, info: DecoderInfo | None) -> BitstreamError:
+    field, expected = _PAYLOAD_ERRORS[status]
+    found = f"{_message(status)} ({size} bytes"
+    if info is not None:
+        found += (
+            f", {info.words_read} of {info.word_count} words and {info.bypass_bits_read} of "
+            f"{info.bypass_bits} bypass bits read"
+        )
+    return BitstreamError(field, expected=expected, found=found + ")")
+
+
+class Decoder:
+    """Decodes one payload, batch by batch.
+
+    Raises :class:`BitstreamError` if the head of the payload is malformed.  After any error the decoder
+    stays in it.
+    """
+
+    def __init__(self, tables: Tables, payload: Buffer) -> None:
+        self._handle: int | None = None
+        self._tables = tables
+        self._payload = as_bytes(payload)  # the C object reads it in place
+        handle = ctypes.c_void_p()
+        status = library().s2c_decoder_create(
+            tables.handle, self._payload.ctypes.data, self._payload.size, ctypes.byref(handle)
+        )
+        self._handle = handle.value
+        self._check(status)
+
+    def read(
+        self, indexes: npt.NDArray[np.uint8], out: npt.NDArray[np.int16] | None = None
+    ) -> npt.NDArray[np.int16]:
+        """The symbols of the next batch: int16 of the shape of ``indexes`` (uint8, C-contiguous).
+
+        ``out`` receives them if given (int16, C-contiguous, the same shape).  Raises
+        :class:`BitstreamError` if the payload does not hold them, :class:`InputError` for wrong arrays or
+        an index without a table.
+        """
+        _check_array(indexes, np.uint8, "indexes")
+        if out is None:
+            out = np.empty(indexes.shape, np.int16)
+        _check_array(out, np.int16, "out")
+        if out.shape != indexes.shape:
+            raise InputError(f"out and indexes differ in shape: {out.shape} and {indexes.shape}")
+        self._tables.handle  # noqa: B018 - raises if the tables were closed under this decoder
+        status = library().s2c_decoder_read(self._handle, indexes.ctypes.data, indexes.size, out.ctypes.data)
+        self._check(status)
+        return out
+
+    def finish(self) -> None:
+        """Checks that the payload ended with the last symbol; raises :class:`BitstreamError` if not."""
+        self._check(library().s2c_decoder_finish(self._handle))
+
+    def info(self) -> DecoderInfo:
+        """Where the decoder stands (``s2c_decoder_info`` of s2c.h)."""
+        info = DecoderInfo()
+        library().s2c_decoder_get_info(self._handle, ctypes.byref(info))
+        return info
+
+    def _check(self, status: int) -> None:
+        if status == _OK:
+            return
+        if status == _MEMORY:
+            raise MemoryError(_message(status))
+        if status == _INDEX:
+            raise InputError(f"cannot decode: {_message(status)}")
+        if status not in _PAYLOAD_ERRORS:
+            raise EngineError(f"the native coder failed: {_message(status)}")
+        raise _payload_error(status, self._payload.size, self.info() if self._handle is not None else None)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            library().s2c_decoder_free(self._handle)
+            self._handle = None
