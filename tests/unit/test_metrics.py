@@ -1,0 +1,226 @@
+"""PSNR, MS-SSIM and BD-rate against closed forms and the figures of the packages that the field uses."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from s2c_deploy import metrics
+from s2c_deploy.errors import InputError
+from s2c_deploy.metrics import bd_rate, ms_ssim, psnr
+
+Array = np.ndarray[Any, Any]
+Method = Literal["pchip", "cubic"]
+METHODS: tuple[Method, ...] = ("pchip", "cubic")
+
+# Kodak, bpp and RGB PSNR in dB, from InterDigitalInc/CompressAI, results/image/kodak (BSD-3-Clause-Clear)
+VTM = (  # vtm.json, VTM-9.1
+    [0.048245, 0.112495, 0.245817, 0.490545, 0.87481, 1.43085, 2.324607, 3.632609],
+    [26.1448, 28.493, 31.1999, 34.2615, 37.4198, 40.4244, 43.5058, 46.5918],
+)
+ELIC = (  # paper-elic2022_mse.json
+    [0.1235, 0.1965, 0.3337, 0.4908, 0.7041, 0.8573],
+    [29.113, 30.698, 32.784, 34.577, 36.488, 37.624],
+)
+
+
+def flat(value: int, height: int = 10, width: int = 10) -> Array:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def picture(height: int, width: int, noise: int) -> Array:
+    """Slopes and integer noise: the same on every machine."""
+    y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
+    slopes = abs((3 * x + 2 * y + 50 * c) % 400 - 200)
+    scatter = (x * 73856093 ^ y * 19349663 ^ c * 83492791) % 1009 * noise // 1009
+    out: Array = np.clip(slopes + scatter - noise // 2, 0, 255).astype(np.uint8)
+    return out
+
+
+# --- PSNR
+
+
+def test_psnr_of_equal_pictures() -> None:
+    assert psnr(flat(7), flat(7)) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"), [(0, 255, 0.0), (255, 0, 0.0), (100, 101, 48.130803608679), (0, 16, 24.048403955)]
+)
+def test_psnr_of_flat_pictures(a: int, b: int, expected: float) -> None:
+    assert psnr(flat(a), flat(b)) == pytest.approx(expected, abs=1e-9)  # 20 log10(255 / |a - b|)
+
+
+def test_psnr_of_one_wrong_sample() -> None:
+    a, b = flat(0), flat(0)
+    b[3, 4, 1] = 255
+    assert psnr(a, b) == pytest.approx(10 * math.log10(300))
+
+
+def test_psnr_does_not_overflow() -> None:
+    # 65025 * 3 * 2^20 is beyond 32 bits
+    assert psnr(flat(0, 1024, 1024), flat(255, 1024, 1024)) == 0
+
+
+# --- MS-SSIM
+
+
+def test_ms_ssim_of_equal_pictures() -> None:
+    assert ms_ssim(picture(176, 180, 30), picture(176, 180, 30)) == 1.0
+
+
+def test_ms_ssim_of_flat_pictures() -> None:
+    # no contrast, so only the luminance of the coarsest scale counts; 176 halves evenly four times
+    c1 = (0.01 * 255) ** 2
+    expected = ((2 * 100 * 150 + c1) / (100**2 + 150**2 + c1)) ** 0.1333
+    assert ms_ssim(flat(100, 176, 176), flat(150, 176, 176)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "noise", "more_noise", "expected"),
+    [
+        # pytorch_msssim 1.0.0, on float64 tensors, with its own window made in float64 (torch 2.13.0)
+        (161, 161, 20, 90, 0.8950055844314854),
+        (176, 203, 0, 40, 0.9332853371622617),
+        (203, 176, 0, 10, 0.9946594266207355),
+        (161, 400, 0, 255, 0.46828888083099746),
+    ],
+)
+def test_ms_ssim_as_pytorch_msssim(
+    height: int, width: int, noise: int, more_noise: int, expected: float
+) -> None:
+    a, b = picture(height, width, noise), picture(height, width, more_noise)
+    assert ms_ssim(a, b) == pytest.approx(expected, abs=1e-12)
+    assert ms_ssim(b, a) == pytest.approx(expected, abs=1e-12)
+
+
+def test_ms_ssim_of_a_negative_is_zero() -> None:
+    a = picture(176, 176, 20)
+    assert ms_ssim(a, 255 - a) == 0.0
+
+
+@pytest.mark.parametrize("shape", [(160, 400), (400, 160)])
+def test_ms_ssim_refuses_small_pictures(shape: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match="161 pixels"):
+        ms_ssim(flat(0, *shape), flat(0, *shape))
+
+
+@pytest.mark.parametrize("function", [psnr, ms_ssim])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        flat(0, 200, 200).astype(np.float32),
+        flat(0, 200, 200)[:, :, 0],
+        flat(0, 200, 200)[:, :, :2],
+        flat(0, 0, 200),
+        flat(0, 200, 201),
+    ],
+    ids=["float", "grey", "two channels", "empty", "other size"],
+)
+def test_pictures_refused(function: Any, bad: Array) -> None:
+    good = flat(0, 200, 200)
+    for pair in ((good, bad), (bad, good)):
+        with pytest.raises(InputError):
+            function(*pair)
+
+
+# --- BD-rate
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bd_rate_of_a_constant_saving(method: Method) -> None:
+    rates, levels = VTM
+    assert bd_rate(rates, levels, rates, levels, method) == pytest.approx(0, abs=1e-9)
+    assert bd_rate(rates, levels, [0.8 * r for r in rates], levels, method) == pytest.approx(-20, abs=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bd_rate_of_a_constant_gain(method: Method) -> None:
+    # bpp = 10^(0.06 dB): one dB more at the same rate is a factor of 10^-0.06
+    levels = np.array([28.0, 30.5, 31.0, 35.0, 40.0])
+    rates = 10 ** (0.06 * levels - 2)
+    expected = (10**-0.06 - 1) * 100
+    assert bd_rate(rates, levels, rates, levels + 1, method) == pytest.approx(expected, abs=1e-9)
+
+
+def test_bd_rate_cubic_of_cubics() -> None:
+    # log10 rates p^3/27000 and p^2/900: the mean difference over 30..40 is known
+    levels = np.array([30.0, 32.0, 34.0, 37.0, 40.0])
+    mean = ((40**4 - 30**4) / (4 * 27000) - (40**3 - 30**3) / (3 * 900)) / 10
+    got = bd_rate(10 ** (levels**2 / 900), levels, 10 ** (levels**3 / 27000), levels, "cubic")
+    assert got == pytest.approx((10**mean - 1) * 100, rel=1e-9)
+
+
+# bjontegaard 1.3.0 (on scipy 1.17.1): bd_rate(*anchor, *test, method, require_matching_points=False)
+@pytest.mark.parametrize(
+    ("method", "expected"), [("pchip", -7.024177623787375), ("cubic", -7.165243665159293)]
+)
+def test_bd_rate_as_bjontegaard(method: Method, expected: float) -> None:
+    assert bd_rate(*VTM, *ELIC, method) == pytest.approx(expected, abs=1e-8)
+    shuffled = ([ELIC[0][i] for i in (3, 0, 5, 1, 4, 2)], [ELIC[1][i] for i in (3, 0, 5, 1, 4, 2)])
+    assert bd_rate(*VTM, *shuffled, method) == pytest.approx(expected, abs=1e-8)
+    # the other way round the factor is the inverse
+    inverse = (100 / (1 + expected / 100)) - 100
+    assert bd_rate(*ELIC, *VTM, method) == pytest.approx(inverse, abs=1e-8)
+
+
+# scipy 1.17.1: PchipInterpolator(x, y).integrate(low, high), .derivative()(x)
+@pytest.mark.parametrize(
+    ("x", "y", "low", "high", "integral", "tangents"),
+    [
+        (
+            [0, 1, 3, 4, 7],
+            [0, 2, 3, 7, 8],
+            *(0.5, 6.25, 27.86231018381788),
+            [2.5, 0.8571428571428571, 0.972972972972973, 0.7164179104477612, 0],
+        ),
+        ([0, 1, 3, 4, 7], [0, 2, 1, 1, 5], *(0.5, 6.25, 9.008355034722221), [17 / 6, 0, 0, 0, 7 / 3]),
+        (
+            [0, 1, 3, 4],
+            [0, 0.1, 10, 2],
+            *(0.5, 3.5, 14.760268769328473),
+            [0, 0.17713717693836983, 0, -12.316666666666666],
+        ),
+        ([0, 1, 2, 3], [0, 1, -20, -21], *(0.25, 2.5, -18.87313565340909), [3, 0, -21 / 11, 0]),
+    ],
+    ids=["rising", "turning", "ends", "steep end"],
+)
+def test_pchip_as_scipy(
+    x: list[float], y: list[float], low: float, high: float, integral: float, tangents: list[float]
+) -> None:
+    xs, ys = np.array(x, float), np.array(y, float)
+    assert metrics._pchip_integral(xs, ys, low, high) == pytest.approx(integral, abs=1e-12)
+    got = metrics._pchip_tangents(np.diff(xs), np.diff(ys) / np.diff(xs))
+    np.testing.assert_allclose(got, tangents, atol=1e-12)
+
+
+@pytest.mark.parametrize("side", ["anchor", "test"])
+@pytest.mark.parametrize(
+    ("rates", "levels", "message"),
+    [
+        ([0.1, 0.2, 0.3], [30, 31, 32], "has 3 points"),
+        ([0.1, 0.2, 0.3, 0.4], [30, 31, 32], "pair them"),
+        ([[0.1, 0.2], [0.3, 0.4]], [[30, 31], [32, 33]], "pair them"),
+        ([0.1, 0.2, 0.3, 0.4], [30, 32, 31, 33], "0.2 bpp at 32 is followed by 0.3 bpp at 31"),
+        ([0.1, 0.2, 0.3, 0.4], [30, 31, 31, 33], "does not rise"),
+        ([0.1, 0.2, 0.2, 0.4], [30, 31, 32, 33], "does not rise"),
+        ([0.0, 0.2, 0.3, 0.4], [30, 31, 32, 33], "0 or less"),
+        ([0.1, 0.2, 0.3, 0.4], [30, 31, 32, math.inf], "no number"),
+        ([0.1, 0.2, math.nan, 0.4], [30, 31, 32, 33], "no number"),
+        ([0.1, 0.2, 0.3, 0.4], [10, 11, 12, 26.1448], "share no quality"),
+        ([0.1, 0.2, 0.3, 0.4], [46.5918, 47, 48, 49], "share no quality"),
+    ],
+)
+def test_curves_refused(side: str, rates: Any, levels: Any, message: str) -> None:
+    curves = (rates, levels, *VTM) if side == "anchor" else (*VTM, rates, levels)
+    with pytest.raises(InputError, match=message) as caught:
+        bd_rate(*curves)
+    assert side in str(caught.value) or "share" in message
+
+
+def test_unknown_method() -> None:
+    with pytest.raises(InputError, match="pchip"):
+        bd_rate(*VTM, *ELIC, "akima")  # type: ignore[arg-type]
