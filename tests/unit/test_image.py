@@ -1,0 +1,506 @@
+"""Pictures in and out of files, and files that never show half-written."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image as Pil
+import pytest
+from PIL import ImageCms
+
+from s2c_deploy import bitstream, image
+from s2c_deploy.errors import InputError
+from s2c_deploy.files import atomic_write
+from s2c_deploy.image import Image, list_images, read_image, write_image
+
+# a header that says which colour space its data is in: all that read_image looks at
+RGB_ICC = bytes(16) + b"RGB XYZ " + bytes(104)
+GREY_ICC = bytes(16) + b"GRAYXYZ " + bytes(104)
+R, G, B, K, W, Y = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0), (255, 255, 255), (255, 255, 0)
+# two rows of three, upright
+UPRIGHT = [[R, G, B], [K, W, Y]]
+# the rows as stored, by EXIF orientation: where the stored row 0 and column 0 are in the upright picture
+STORED = {
+    1: [[R, G, B], [K, W, Y]],  # top, left
+    2: [[B, G, R], [Y, W, K]],  # top, right
+    3: [[Y, W, K], [B, G, R]],  # bottom, right
+    4: [[K, W, Y], [R, G, B]],  # bottom, left
+    5: [[R, K], [G, W], [B, Y]],  # left, top
+    6: [[B, Y], [G, W], [R, K]],  # right, top
+    7: [[Y, B], [W, G], [K, R]],  # right, bottom
+    8: [[K, R], [W, G], [Y, B]],  # left, bottom
+}
+
+
+def exif_block(orientation: int, order: str = "<", kind: int = 3) -> bytes:
+    """A TIFF block: a camera's name, an orientation, and a tail that stays only if nothing is rewritten."""
+    value = struct.pack(order + ("H2x" if kind == 3 else "I"), orientation)
+    entries = struct.pack(order + "HHI4s", 0x010F, 2, 4, b"Cam\0")
+    entries += struct.pack(order + "HHI", 0x0112, kind, 1) + value
+    mark = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    return mark + struct.pack(order + "IH", 8, 2) + entries + struct.pack(order + "I", 0) + b"maker note"
+
+
+def save(path: Path, rows: Any, mode: str | None = None, dtype: Any = np.uint8, **options: Any) -> Path:
+    picture = Pil.fromarray(np.array(rows, dtype))
+    assert mode is None or picture.mode == mode
+    picture.save(path, **options)
+    return path
+
+
+def kind(path: Path) -> tuple[str | None, str]:
+    with Pil.open(path) as opened:
+        return opened.format, opened.mode
+
+
+def rows_of(got: Image) -> Any:
+    assert got.pixels.dtype == np.uint8
+    assert got.pixels.flags.c_contiguous
+    assert got.pixels.flags.writeable
+    return [[tuple(pixel) for pixel in row] for row in got.pixels.tolist()]
+
+
+def refusal(path: Path, **options: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        read_image(path, **options)
+    assert caught.value.hint
+    assert path.name in str(caught.value) or "colour" in str(caught.value)
+    return str(caught.value)
+
+
+# --- kinds of picture
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.ppm", "a.webp"])
+def test_rgb(tmp_path: Path, name: str) -> None:
+    options: dict[str, Any] = {"lossless": True} if name == "a.webp" else {}
+    got = read_image(save(tmp_path / name, UPRIGHT, **options))
+    assert rows_of(got) == UPRIGHT
+    assert (got.width, got.height, got.icc, got.exif) == (3, 2, None, None)
+
+
+def test_path_as_text(tmp_path: Path) -> None:
+    assert read_image(str(save(tmp_path / "a.png", UPRIGHT))).width == 3
+
+
+def test_grey(tmp_path: Path) -> None:
+    got = read_image(save(tmp_path / "a.png", [[0, 7], [200, 255]], "L", icc_profile=GREY_ICC))
+    assert rows_of(got) == [[(0,) * 3, (7,) * 3], [(200,) * 3, (255,) * 3]]
+    assert got.icc is None
+
+
+def test_bilevel(tmp_path: Path) -> None:
+    Pil.fromarray(np.array([[0, 255, 255]], np.uint8)).convert("1").save(tmp_path / "a.png")
+    assert kind(tmp_path / "a.png")[1] == "1"
+    assert rows_of(read_image(tmp_path / "a.png")) == [[K, W, W]]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_grey_of_16_bits(tmp_path: Path, name: str) -> None:
+    # v / 257 to the nearest: 128 is still below a half of 257, 129 above
+    path = save(
+        tmp_path / name, [[0, 128, 129, 256, 385, 386, 32767, 65406, 65407, 65535]], "I;16", np.uint16
+    )
+    got = read_image(path)
+    assert got.pixels[0, :, 0].tolist() == [0, 0, 1, 1, 1, 2, 127, 254, 255, 255]
+    assert (got.pixels == got.pixels[:, :, :1]).all()
+
+
+def test_big_endian_grey_of_16_bits(tmp_path: Path) -> None:
+    entries = [(256, 3, 2), (257, 3, 1), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 122), (277, 3, 1)]
+    entries += [(278, 3, 1), (279, 4, 4)]
+    directory = b"".join(
+        struct.pack(">HHI", tag, kind, 1) + struct.pack(">H2x" if kind == 3 else ">I", value)
+        for tag, kind, value in entries
+    )
+    data = b"MM\0*" + struct.pack(">IH", 8, len(entries)) + directory + bytes(4)
+    (tmp_path / "a.tif").write_bytes(data + struct.pack(">HH", 257, 257 * 200))
+    assert len(data) == 122
+    assert kind(tmp_path / "a.tif")[1] == "I;16B"
+    assert read_image(tmp_path / "a.tif").pixels[0, :, 0].tolist() == [1, 200]
+
+
+def test_pgm_of_16_bits(tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5 2 1 65535\n" + struct.pack(">HH", 257, 65535))
+    assert read_image(tmp_path / "a.pgm").pixels[0, :, 0].tolist() == [1, 255]
+
+
+def test_palette(tmp_path: Path) -> None:
+    Pil.fromarray(np.array(UPRIGHT, np.uint8)).quantize(8).save(tmp_path / "a.png")
+    assert kind(tmp_path / "a.png")[1] == "P"
+    assert rows_of(read_image(tmp_path / "a.png")) == UPRIGHT
+
+
+def test_opaque_alpha_is_dropped(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", [[(1, 2, 3, 255), (4, 5, 6, 255)]], "RGBA")
+    save(tmp_path / "b.png", [[(9, 255), (8, 255)]], "LA")
+    assert rows_of(read_image(tmp_path / "a.png")) == [[(1, 2, 3), (4, 5, 6)]]
+    assert rows_of(read_image(tmp_path / "b.png")) == [[(9, 9, 9), (8, 8, 8)]]
+    assert rows_of(read_image(tmp_path / "a.png", background="red")) == [[(1, 2, 3), (4, 5, 6)]]
+
+
+def test_alpha_is_refused_or_flattened(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", [[(10, 20, 30, 254), (100, 0, 200, 128), (1, 2, 3, 0)]], "RGBA")
+    assert "--background white" in refusal(path)
+    # 100 * 128/255 + 255 * 127/255 = 177.2; 127; 227.4; and 10 * 254/255 + 1 = 10.96, 20.9, 30.9
+    assert rows_of(read_image(path, background="white")) == [[(11, 21, 31), (177, 127, 227), W]]
+    assert rows_of(read_image(path, background="#00ff00"))[0][2] == G
+
+
+def test_grey_alpha_is_refused_or_flattened(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", [[(50, 255), (50, 0)]], "LA")
+    assert "transparent" in refusal(path)
+    assert rows_of(read_image(path, background="blue")) == [[(50, 50, 50), B]]
+
+
+def test_transparent_palette_entry(tmp_path: Path) -> None:
+    picture = Pil.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
+    picture.putpalette([255, 0, 0, 0, 0, 255])
+    picture.save(tmp_path / "a.png", transparency=1)
+    assert "transparent" in refusal(tmp_path / "a.png")
+    assert rows_of(read_image(tmp_path / "a.png", background="lime")) == [[R, G]]
+
+
+@pytest.mark.parametrize(("dtype", "clear"), [(np.uint8, 7), (np.uint16, 7 * 257)])
+def test_transparent_grey_level(tmp_path: Path, dtype: Any, clear: int) -> None:
+    rows = np.array([[0, clear]], dtype)
+    Pil.fromarray(rows).save(tmp_path / "a.png", transparency=clear)
+    assert "transparent" in refusal(tmp_path / "a.png")
+    assert rows_of(read_image(tmp_path / "a.png", background="white")) == [[K, W]]
+
+
+def test_unknown_background(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", UPRIGHT)
+    assert "unknown colour 'sky'" in refusal(path, background="sky")
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"), [("CMYK", "a.tif"), ("CMYK", "a.jpg"), ("LAB", "a.tif"), ("F", "a.tif")]
+)
+def test_kinds_without_certain_rgb(tmp_path: Path, mode: str, name: str) -> None:
+    Pil.new(mode, (4, 4)).save(tmp_path / name)
+    assert f"kind {mode}" in refusal(tmp_path / name)
+
+
+# --- frames
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
+def test_several_frames_are_refused(tmp_path: Path, name: str) -> None:
+    frames = [Pil.new("RGB", (8, 8), color) for color in ("red", "blue", "lime")]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    assert "3 frames" in refusal(tmp_path / name)
+
+
+def test_gif_of_one_frame(tmp_path: Path) -> None:
+    save(tmp_path / "a.gif", UPRIGHT)
+    assert rows_of(read_image(tmp_path / "a.gif")) == UPRIGHT
+
+
+def test_the_first_picture_of_a_cameras_jpeg(tmp_path: Path) -> None:
+    frames = [Pil.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "a.mpo", format="MPO", save_all=True, append_images=frames[1:])
+    (tmp_path / "a.mpo").rename(tmp_path / "a.jpg")
+    assert kind(tmp_path / "a.jpg")[0] == "MPO"
+    assert rows_of(read_image(tmp_path / "a.jpg"))[0][0] == (254, 0, 0)
+
+
+# --- metadata
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_orientation(tmp_path: Path, orientation: int, order: str) -> None:
+    path = save(tmp_path / "a.png", STORED[orientation], exif=b"Exif\0\0" + exif_block(orientation, order))
+    got = read_image(path)
+    assert rows_of(got) == UPRIGHT
+    assert got.exif == exif_block(1, order)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_orientation_in_tiff(tmp_path: Path, orientation: int) -> None:
+    exif = Pil.Exif()
+    exif[0x0112], exif[0x010F] = orientation, "Cam"
+    got = read_image(save(tmp_path / "a.tif", STORED[orientation], exif=exif))
+    assert rows_of(got) == UPRIGHT
+    kept = Pil.Exif()
+    kept.load(got.exif or b"")
+    assert dict(kept) == {0x010F: "Cam"}
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
+def test_orientation_of_other_formats(tmp_path: Path, name: str) -> None:
+    stored = np.zeros((16, 32, 3), np.uint8)
+    stored[:, 16:] = 255  # the right half is white; turned clockwise it is the lower one
+    got = read_image(save(tmp_path / name, stored, exif=b"Exif\0\0" + exif_block(6)))
+    assert got.pixels.shape == (32, 16, 3)
+    assert got.pixels[:14].max() < 20
+    assert got.pixels[18:].min() > 235
+    assert got.exif == exif_block(1)
+
+
+def test_orientation_as_long_integer() -> None:
+    assert image._upright_exif(exif_block(6, ">", kind=4)) == (exif_block(1, ">", kind=4), 6)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_orientation_out_of_range(orientation: int) -> None:
+    assert image._upright_exif(exif_block(orientation)) == (exif_block(1), 1)
+
+
+@pytest.mark.parametrize("size", [0, 3, 4, 7, 8, 9, 20, 33])
+def test_damaged_exif_is_dropped(size: int) -> None:
+    assert image._upright_exif(exif_block(6)[:size]) == (None, 1)
+    assert image._upright_exif(b"II*\0" + b"\xff" * size) == (None, 1)
+    assert image._upright_exif(b"junk" + exif_block(6)) == (None, 1)
+
+
+def test_exif_without_orientation_is_kept() -> None:
+    block = b"II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x010F, 2, 4, b"Cam\0", 0)
+    assert image._upright_exif(block) == (block, 1)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp"])
+def test_rgb_icc_is_kept(tmp_path: Path, name: str) -> None:
+    assert read_image(save(tmp_path / name, UPRIGHT, icc_profile=RGB_ICC)).icc == RGB_ICC
+
+
+def test_a_real_profile_is_kept(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert read_image(save(tmp_path / "a.png", UPRIGHT, icc_profile=profile)).icc == profile
+
+
+# --- files that cannot be read
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "a.png")
+
+
+def test_folder(tmp_path: Path) -> None:
+    assert "Is a directory" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"\xf5S2C" + bytes(100), b"%!PS-Adobe-3.0 EPSF-3.0\n"])
+def test_not_a_picture(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(data)
+    assert "not a picture" in refusal(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.pcx", "a.jp2", "a.eps"])
+def test_formats_that_are_not_opened(tmp_path: Path, name: str) -> None:
+    assert "not a picture of a known format" in refusal(save(tmp_path / name, UPRIGHT))
+
+
+def test_out_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Pil, "open", fail)
+    assert "not enough memory" in refusal(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif", "a.bmp", "a.ppm", "a.gif"])
+def test_truncated_at_every_byte(tmp_path: Path, name: str) -> None:
+    """An error or the picture (when only padding is cut): never another exception, never half a picture."""
+    noise = np.arange(16 * 16 * 3, dtype=np.uint32) * 2654435761 % 251
+    rows = noise.astype(np.uint8).reshape(16, 16, 3)
+    whole = read_image(save(tmp_path / name, rows)).pixels
+    data = (tmp_path / name).read_bytes()
+    refused = 0
+    for size in range(0, len(data), 7):
+        (tmp_path / name).write_bytes(data[:size])
+        try:
+            got = read_image(tmp_path / name).pixels
+        except InputError:
+            refused += 7
+        else:
+            np.testing.assert_array_equal(got, whole)
+    assert refused > 0.9 * len(data)
+
+
+def test_too_many_pixels(tmp_path: Path) -> None:
+    assert bitstream.DEFAULT_MAX_PIXELS == image.MAX_PIXELS
+    path = save(tmp_path / "a.png", UPRIGHT)
+    assert read_image(path, max_pixels=6).width == 3
+    assert "3x2 pixels" in refusal(path, max_pixels=5)
+
+
+@pytest.mark.parametrize("side", [11000, 14000])
+def test_decompression_bomb(tmp_path: Path, side: int) -> None:
+    # of the first Pillow warns, the second it refuses: here both are one InputError, and nothing is allocated
+    (tmp_path / "a.ppm").write_bytes(b"P6 %d %d 255\n" % (side, side))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "too large" in refusal(tmp_path / "a.ppm", max_pixels=2**26)
+
+
+# --- writing
+
+
+def picture(**metadata: Any) -> Image:
+    return Image(pixels=np.array(UPRIGHT, np.uint8), **metadata)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.ppm", "a.bmp", "a.tif", "a.tiff", "a.webp", "A.PNG"])
+def test_lossless_formats(tmp_path: Path, name: str) -> None:
+    write_image(tmp_path / name, picture())
+    assert rows_of(read_image(tmp_path / name)) == UPRIGHT
+    assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.jpeg"])
+def test_jpeg(tmp_path: Path, name: str) -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:, ::2, 0] = 255  # colour stripes of one pixel: only 4:4:4 keeps them
+    write_image(tmp_path / name, Image(pixels=pixels))
+    got = read_image(tmp_path / name).pixels
+    assert abs(got.astype(int) - pixels).max() < 25
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_metadata_round_trip(tmp_path: Path, name: str) -> None:
+    write_image(tmp_path / name, picture(icc=RGB_ICC, exif=exif_block(1)))
+    got = read_image(tmp_path / name)
+    assert (got.icc, got.exif) == (RGB_ICC, exif_block(1))
+
+
+def test_metadata_in_tiff(tmp_path: Path) -> None:
+    # as tags of the file: of 0x0111, where the pixels lie, nothing may come from the EXIF block
+    hostile = struct.pack("<HHIIHHI4sI", 0x0111, 4, 1, 0xFFFFFF, 0x010F, 2, 4, b"Cam\0", 0)
+    write_image(tmp_path / "a.tif", picture(icc=RGB_ICC, exif=b"II*\0" + struct.pack("<IH", 8, 2) + hostile))
+    got = read_image(tmp_path / "a.tif")
+    assert rows_of(got) == UPRIGHT
+    assert got.icc == RGB_ICC
+    kept = Pil.Exif()
+    kept.load(got.exif or b"")
+    assert dict(kept) == {0x010F: "Cam"}
+
+
+@pytest.mark.parametrize("name", ["a.ppm", "a.bmp"])
+def test_metadata_is_left_out_where_there_is_no_place(tmp_path: Path, name: str) -> None:
+    write_image(tmp_path / name, picture(icc=RGB_ICC, exif=exif_block(1)))
+    got = read_image(tmp_path / name)
+    assert (got.icc, got.exif, rows_of(got)) == (None, None, UPRIGHT)
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a", "a.s2c"])
+def test_unknown_suffix(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"known: \.bmp \.jpeg \.jpg \.png \.ppm \.tif \.tiff \.webp"):
+        write_image(tmp_path / name, picture())
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_the_format_cannot_hold(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"old")
+    with pytest.raises(InputError, match=r"as JPEG: EXIF data is too long \(try \.png\)"):
+        write_image(tmp_path / "a.jpg", picture(exif=exif_block(1) + bytes(65536)))
+    with pytest.raises(InputError, match="as WEBP"):
+        write_image(tmp_path / "b.webp", Image(pixels=np.zeros((1, 16384, 3), np.uint8)))
+    assert (tmp_path / "a.jpg").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((2, 3, 3), np.float32),
+        np.zeros((2, 3), np.uint8),
+        np.zeros((2, 3, 4), np.uint8),
+        np.zeros((0, 3, 3), np.uint8),
+        np.zeros((2, 6, 3), np.uint8)[:, ::2],
+    ],
+    ids=["float", "grey", "RGBA", "empty", "strided"],
+)
+def test_image_refuses(pixels: Any) -> None:
+    with pytest.raises(InputError):
+        Image(pixels=pixels)
+
+
+# --- folders
+
+
+def test_list_images(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpg", "c.webp", ".hidden.png", "notes.txt", "x.s2c"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    assert list_images(tmp_path) == [tmp_path / "a.jpg", tmp_path / "b.PNG", tmp_path / "c.webp"]
+
+
+def test_folder_without_pictures(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no pictures"):
+        list_images(tmp_path)
+    with pytest.raises(InputError, match="No such file"):
+        list_images(tmp_path / "none")
+
+
+# --- atomic_write
+
+
+def test_atomic_write(tmp_path: Path) -> None:
+    target = tmp_path / "a.npz"
+    target.write_bytes(b"old")
+    with atomic_write(target) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".npz"
+        temporary.write_bytes(b"new")
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_atomic_write_cleans_up(tmp_path: Path, error: type[BaseException]) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(error), atomic_write(tmp_path / "a") as temporary:  # noqa: PT012
+        temporary.write_bytes(b"half")
+        raise error
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_atomic_write_permissions(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        for name, content in (("new", b"1"), ("kept", b"2")):
+            if name == "kept":
+                (tmp_path / name).write_bytes(b"")
+                (tmp_path / name).chmod(0o604)
+            with atomic_write(tmp_path / name) as temporary:
+                temporary.write_bytes(content)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o604
+
+
+def test_atomic_write_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("real")
+    with atomic_write(tmp_path / "link") as temporary:
+        temporary.write_bytes(b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
+
+
+def test_atomic_write_refuses(tmp_path: Path) -> None:
+    for path, message in (
+        (tmp_path, "not a regular file"),
+        (Path("/dev/null"), "not a regular file"),
+        (tmp_path / "none" / "a", "no folder"),
+        (tmp_path / ("x" * 256), "File name too long"),
+    ):
+        with pytest.raises(InputError, match=message), atomic_write(path):
+            pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_atomic_write_when_the_place_is_taken_meanwhile(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Is a directory"), atomic_write(tmp_path / "a"):
+        (tmp_path / "a").mkdir()
+    assert os.listdir(tmp_path) == ["a"]
