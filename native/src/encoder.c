@@ -115,16 +115,6 @@ static s2c_status map_batch(const s2c_tables *tables, const s2c_batch *batch, bi
     return S2C_OK;
 }
 
-/* log2(v) in 1/16, linear between powers of two: only the choice of lanes rests on it. */
-static uint32_t log2_16(uint32_t v)
-{
-    uint32_t whole = 0;
-
-    while (v >> (whole + 1))
-        whole++;
-    return 16 * whole + ((v << 4 >> whole) & 15);
-}
-
 /* The payload's expected size in bytes, from every 13th code: a prime, so that no layout of channels or rows can
  * hide the costly ones. */
 static size_t estimate_size(const s2c_tables *tables, const uint16_t *codes, size_t count, size_t bypass_size)
@@ -133,7 +123,7 @@ static size_t estimate_size(const s2c_tables *tables, const uint16_t *codes, siz
     uint64_t cost = 0;
 
     for (size_t i = 0; i < count; i += step)
-        cost += 16 * S2C_PRECISION - log2_16(tables->enc_entries[codes[i]].freq);
+        cost += tables->enc_entries[codes[i]].cost;
     return (size_t)(cost * step / 128) + bypass_size;
 }
 

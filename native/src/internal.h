@@ -36,7 +36,8 @@ typedef struct s2c_enc_entry {
     uint64_t reciprocal; /* ceil(2^46 / freq) */
     uint16_t freq;
     uint16_t start;
-    uint32_t complement; /* 16384 - freq */
+    uint16_t complement; /* 16384 - freq */
+    uint16_t cost;       /* about 16 * log2(16384 / freq), for estimates */
 } s2c_enc_entry;
 
 /* The decoder's view of a table.  Slots below zero_freq are the symbol 0, with no look-up; a skipped table has

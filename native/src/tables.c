@@ -50,12 +50,23 @@ static uint64_t reciprocal(uint32_t freq)
     return (((uint64_t)1 << 46) + freq - 1) / freq;
 }
 
+/* About 16 * log2(16384 / freq), linear between powers of two: only the choice of lanes rests on it. */
+static uint32_t cost(uint32_t freq)
+{
+    uint32_t whole = 0;
+
+    while (freq >> (whole + 1))
+        whole++;
+    return 16 * (S2C_PRECISION - whole) - ((freq << 4 >> whole) & 15);
+}
+
 static void set_entry(s2c_tables *tables, uint32_t code, uint32_t freq, uint32_t start, int32_t value, int slow)
 {
     tables->enc_entries[code].reciprocal = reciprocal(freq);
     tables->enc_entries[code].freq = (uint16_t)freq;
     tables->enc_entries[code].start = (uint16_t)start;
-    tables->enc_entries[code].complement = S2C_TOTAL - freq;
+    tables->enc_entries[code].complement = (uint16_t)(S2C_TOTAL - freq);
+    tables->enc_entries[code].cost = (uint16_t)cost(freq);
     tables->dec_entries[code].freq = (uint16_t)freq;
     tables->dec_entries[code].start = (uint16_t)start;
     tables->dec_entries[code].value = (int16_t)(slow ? 0 : value);

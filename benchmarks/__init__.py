@@ -1,0 +1,1 @@
+"""Evidence: what the figures in the documentation were measured with."""

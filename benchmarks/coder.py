@@ -1,0 +1,232 @@
+"""The entropy coder against others, side by side: one process, one thread, interleaved rounds.
+
+    python -m benchmarks.coder --latents FILE.npz [--json OUT]
+    python -m benchmarks.coder --synthetic
+
+``FILE.npz`` holds ``symbols`` (int16) and ``indexes`` (uint8), the images one after another, and
+``lengths``, the number of symbols of each.  An index names an entry of CompressAI's 64-entry scale table.
+Every coder must return the symbols exactly before it is timed.  Figures are medians over the rounds of
+wall-clock time; ``--clock cpu`` takes the CPU time of the thread instead, for a machine that is busy with
+other work.  The JSON has the samples of both.
+  The ideal code length is that of the real-valued Gaussian of each symbol's
+table entry, discretised, over *all* symbols: those that our coder skips count too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.coder_peers import Coder, Image, available
+from s2c_deploy.entropy import FrequencyTables, gaussian_tables
+from s2c_deploy.entropy.tables import gaussian_mass
+
+WAYS, CLOCKS = ("encode", "decode"), ("wall", "cpu")
+
+SYNTHETIC_SHAPE = (320, 32, 48)  # the latent of a 768x512 image
+SYNTHETIC_BITS = 0.55 * 768 * 512
+SYNTHETIC_SMALL = (0.3, 0.78)  # this share of the scales is below 0.3
+
+
+def ideal_bits(images: list[Image], tables: FrequencyTables) -> float:
+    """The sum of -log2 of each symbol's probability under its table's real-valued Gaussian."""
+    bits = 0.0
+    for image in images:
+        pairs = image.indexes.astype(np.int64) << 16 | (image.symbols.astype(np.int64) + 32768)
+        for pair, times in zip(*np.unique(pairs, return_counts=True), strict=True):
+            symbol, scale = (int(pair) & 65535) - 32768, float(tables.scales[int(pair) >> 16])
+            mass = gaussian_mass(abs(symbol) - 0.5, abs(symbol) + 0.5, scale)
+            bits -= int(times) * math.log2(max(mass, 1e-300))
+    return bits
+
+
+def _smooth_noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:
+    """Noise of unit variance: a slow part over height and width, shared by the channels, and a local part."""
+    _, height, width = shape
+    coarse = rng.normal(size=(height // 8 + 2, width // 8 + 2))
+    rows, columns = np.arange(height) / 8, np.arange(width) / 8
+    r, c = rows.astype(int)[:, None], columns.astype(int)[None, :]
+    fr, fc = (rows % 1)[:, None], (columns % 1)[None, :]
+    top = coarse[r, c] * (1 - fc) + coarse[r, c + 1] * fc
+    bottom = coarse[r + 1, c] * (1 - fc) + coarse[r + 1, c + 1] * fc
+    plane = top * (1 - fr) + bottom * fr
+    plane = (plane - plane.mean()) / plane.std()
+    local = rng.normal(size=shape)
+    return np.asarray(0.8 * plane[None] + 0.6 * local)
+
+
+def synthetic(tables: FrequencyTables, seed: int = 1) -> list[Image]:
+    """The workload that other coders were measured on: one latent of a 768x512 image at about 0.55 bpp.
+
+    log(scale) is a Gaussian over channels, places and chance.  Its mean is set so that 78 % of the scales are
+    below 0.3, its width by bisection so that the ideal code length is 0.55 bpp; symbols are drawn from it.
+    """
+    rng = np.random.default_rng(seed)
+    channels = np.sort(rng.normal(size=SYNTHETIC_SHAPE[0]))[::-1]
+    shape = 0.85 * channels[:, None, None] + math.sqrt(1 - 0.85**2) * _smooth_noise(rng, SYNTHETIC_SHAPE)
+    threshold, share = SYNTHETIC_SMALL
+    shape = shape - np.quantile(shape, share)
+    draws = rng.normal(size=SYNTHETIC_SHAPE)
+    low, high = 0.1, 4.0
+    image = None
+    for _ in range(20):
+        spread = (low + high) / 2
+        scales = np.minimum(threshold * np.exp(spread * shape), tables.scales[-1])
+        indexes = np.searchsorted(tables.scales[:-1], scales).astype(np.uint8)
+        symbols = np.rint(draws * scales).astype(np.int16)
+        symbols[indexes < tables.skip_below] = 0
+        image = Image(symbols=symbols.reshape(-1), indexes=indexes.reshape(-1))
+        if ideal_bits([image], tables) < SYNTHETIC_BITS:
+            low = spread
+        else:
+            high = spread
+    assert image is not None
+    return [image]
+
+
+def load(path: Path, tables: FrequencyTables) -> list[Image]:
+    """The images of an npz (see the top of this file), symbols under skipped indexes set to zero."""
+    with np.load(path, allow_pickle=False) as data:
+        symbols, indexes, lengths = data["symbols"], data["indexes"], data["lengths"]
+    sizes = {len(symbols), len(indexes), int(lengths.sum())}
+    if symbols.dtype != np.int16 or indexes.dtype != np.uint8 or len(sizes) != 1:
+        raise SystemExit(f"{path}: expected symbols int16 and indexes uint8 of sum(lengths) entries each")
+    symbols = np.where(indexes < tables.skip_below, 0, symbols).astype(np.int16)
+    ends = np.cumsum(lengths)
+    return [
+        Image(symbols=symbols[e - n : e].copy(), indexes=indexes[e - n : e].copy())
+        for e, n in zip(ends.tolist(), lengths.tolist(), strict=True)
+    ]
+
+
+def _timed(call: Callable[[], Any]) -> npt.NDArray[np.float64]:
+    """Seconds of wall-clock and of this thread's CPU time."""
+    start = time.perf_counter(), time.thread_time()
+    call()
+    return np.array([time.perf_counter() - start[0], time.thread_time() - start[1]])
+
+
+def measure(coders: list[Coder], images: list[Image], rounds: int) -> list[dict[str, Any]]:
+    """One row per coder: payload bytes, raw seconds per round.  Coders take turns within a round."""
+    rows: list[dict[str, Any]] = []
+    for coder in coders:  # warm-up and parity gate
+        payloads = [coder.encode(k) for k in range(len(images))]
+        for k, (image, payload) in enumerate(zip(images, payloads, strict=True)):
+            if not np.array_equal(coder.decode(k, payload), image.symbols):
+                raise SystemExit(f"{coder.name} does not return the symbols of image {k}: not measured")
+        size = sum(coder.size(p) for p in payloads)
+        rows.append({"coder": coder.name, "bytes": size, "payloads": payloads})
+        rows[-1].update({f"{way}_{clock}_s": [] for way in WAYS for clock in CLOCKS})
+    for _ in range(rounds):
+        for coder, row in zip(coders, rows, strict=True):
+            seconds = np.zeros((len(WAYS), len(CLOCKS)))
+            for k, payload in enumerate(row["payloads"]):
+                seconds[0] += _timed(partial(coder.encode, k))
+                seconds[1] += _timed(partial(coder.decode, k, payload))
+            for w, way in enumerate(WAYS):
+                for c, clock in enumerate(CLOCKS):
+                    row[f"{way}_{clock}_s"].append(float(seconds[w, c]))
+    for row in rows:
+        del row["payloads"]
+    return rows
+
+
+def summarize(rows: list[dict[str, Any]], symbols: int, ideal: float, clock: str) -> None:
+    """Adds Msymbol/s (median, best), ratios to CompressAI and the overhead over the ideal to each row."""
+    for row in rows:
+        for way in WAYS:
+            samples = row[f"{way}_{clock}_s"]
+            row[f"{way}_msymbols"] = symbols / statistics.median(samples) / 1e6
+            row[f"{way}_msymbols_best"] = symbols / min(samples) / 1e6
+        row["overhead_percent"] = 100 * (8 * row["bytes"] / ideal - 1)
+    base = next((r for r in rows if r["coder"] == "compressai"), None)
+    for row in rows:
+        for way in WAYS:
+            row[f"{way}_ratio"] = row[f"{way}_msymbols"] / base[f"{way}_msymbols"] if base else None
+
+
+def _environment() -> dict[str, Any]:
+    cpu = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
+    versions = {}
+    for package in ("numpy", "torch", "compressai", "constriction"):
+        if importlib.util.find_spec(package):
+            versions[package] = importlib.metadata.version(package)
+    load = os.getloadavg() if hasattr(os, "getloadavg") else None
+    return {"cpu": cpu, "python": platform.python_version(), "versions": versions, "load": load, "threads": 1}
+
+
+def _print(report: dict[str, Any]) -> None:
+    w = report["workload"]
+    print(
+        f"{w['images']} images, {w['symbols']} symbols, {100 * w['zeros']:.1f} % zeros, "
+        f"{100 * w['skipped']:.1f} % skipped, ideal {w['ideal_bits'] / 8:.0f} bytes"
+    )
+    print(f"{'coder':14}{'encode':>9}{'decode':>9}  Msymbol/s {'ratios':>16} {'bytes':>10} {'overhead':>9}")
+    for r in report["rows"]:
+        ratios = f"{r['encode_ratio']:.1f}x {r['decode_ratio']:.1f}x" if r["encode_ratio"] else ""
+        print(
+            f"{r['coder']:14}{r['encode_msymbols']:9.1f}{r['decode_msymbols']:9.1f}            {ratios:>16} "
+            f"{r['bytes']:10} {r['overhead_percent']:8.3f}%"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--latents", type=Path, help="npz of symbols, indexes, lengths")
+    source.add_argument("--synthetic", action="store_true", help="320x32x48 latents at about 0.55 bpp")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--batches", type=int, default=10, help="batches per image for our coder")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="what the figures rest on")
+    parser.add_argument("--json", type=Path, help="write raw samples and figures here")
+    args = parser.parse_args()
+
+    tables = gaussian_tables()
+    images = synthetic(tables) if args.synthetic else load(args.latents, tables)
+    rows = measure(available(images, tables, args.batches), images, args.rounds)
+
+    symbols = np.concatenate([i.symbols for i in images])
+    indexes = np.concatenate([i.indexes for i in images])
+    ideal = ideal_bits(images, tables)
+    summarize(rows, len(symbols), ideal, args.clock)
+    workload = {
+        "source": "synthetic" if args.synthetic else args.latents.name,
+        "images": len(images),
+        "symbols": len(symbols),
+        "batches": args.batches,
+        "zeros": float(np.mean(symbols == 0)),
+        "skipped": float(np.mean(indexes < tables.skip_below)),
+        "ideal_bits": ideal,
+        "table_bits": tables.ideal_bits(symbols, indexes),
+    }
+    report = {
+        "workload": workload,
+        "environment": _environment(),
+        "rounds": args.rounds,
+        "clock": args.clock,
+        "rows": rows,
+    }
+    _print(report)
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
