@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +108,8 @@ class S2CModel(nn.Module):
 
     @property
     def group_contexts(self) -> list[GroupContext]:
-        return [context for context in self.contexts if isinstance(context, GroupContext)]
+        """The networks of every group: float, or exact-integer ones of the same interface."""
+        return cast("list[GroupContext]", list(self.contexts))
 
     @staticmethod
     def _start_at_moderate_scales(context: GroupContext) -> None:

@@ -1,0 +1,295 @@
+"""The codec: pixels to ``.s2c`` bytes and back, on any engine.
+
+    with Codec.open("engines/conv-tiny") as codec:
+        data = codec.compress(pixels, quality=4)
+        pixels = codec.decompress(data)
+
+Only integers cross between the networks and the coder.  ``y_hat`` is held in 1/16 steps throughout: a symbol q and a
+mean m (in 1/16 steps) make y_hat = 16 q + m.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from s2c_deploy.bitstream import (
+    DEFAULT_MAX_PIXELS,
+    FINGERPRINT_SIZE,
+    Stream,
+    Tile,
+    pack,
+    parse,
+    round_quality,
+    tile_grid,
+)
+from s2c_deploy.bundle import KNOWN_ANSWERS, Bundle, exact_graphs, load_arrays, open_bundle
+from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
+from s2c_deploy.errors import BitstreamError, EngineError, InputError
+from s2c_deploy.presets import ALIGNMENT, HYPER_STRIDE, LATENT_STRIDE
+from s2c_deploy.runtime import Runner, choose_backend, open_runner
+from s2c_deploy.runtime.probe import compare, probe_from_arrays
+from s2c_deploy.runtime.runner import FloatArray
+
+Pixels = npt.NDArray[np.uint8]
+Symbols = npt.NDArray[np.int16]
+Indexes = npt.NDArray[np.uint8]
+#: Codes one pass: (first channel, last channel + 1, parity, indexes, means) to symbols.
+CodePass = Callable[[int, int, int, Indexes, FloatArray], Symbols]
+
+MEAN_STEPS = 16
+#: Hyper-latent symbols stay in the range for which h_s is proven exact; latent ones in the coder's.
+Z_LIMIT, SYMBOL_LIMIT = 127, 32767
+
+
+class Networks:
+    """The graphs of a bundle on one backend, opened when first asked for.
+
+    Each must give its known answers before it is used: EngineError names the first value that differs.
+    """
+
+    def __init__(self, bundle: Bundle, backend: str, *, threads: int = 0) -> None:
+        self._bundle = bundle
+        self.backend = choose_backend(backend)
+        self._threads = threads
+        self._answers = load_arrays(bundle.path / KNOWN_ANSWERS)
+        self._exact = set(exact_graphs(bundle.config))
+        self._runners: dict[str, Runner] = {}
+
+    def __getitem__(self, graph: str) -> Runner:
+        if graph not in self._runners:
+            runner = open_runner(self._bundle.graph(graph), backend=self.backend, threads=self._threads)
+            probe = probe_from_arrays(graph, self._answers)
+            if not probe.outputs:
+                raise EngineError(f"{graph}: expected known answers in {KNOWN_ANSWERS}, found none")
+            comparison = compare(graph, runner, probe, exact=graph in self._exact)
+            if comparison.failure is not None:
+                runner.close()
+                raise EngineError(
+                    f"{self.backend} fails the known-answer test: {comparison.failure}",
+                    hint="use another --backend, and report this engine's version",
+                )
+            self._runners[graph] = runner
+        return self._runners[graph]
+
+    def close(self) -> None:
+        for runner in self._runners.values():
+            runner.close()
+        self._runners.clear()
+
+
+class Codec:
+    """A bundle, opened.  Belongs to one thread at a time; open one per thread."""
+
+    def __init__(self, bundle: Bundle, networks: Networks, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+        self.bundle = bundle
+        self._networks = networks
+        self._tables = Tables(bundle.tables)
+        self._max_pixels = max_pixels
+
+    @classmethod
+    def open(
+        cls,
+        bundle: str | os.PathLike[str],
+        backend: str = "auto",
+        *,
+        threads: int = 0,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> Codec:
+        """Opens the bundle in a folder on a backend: auto, torch, onnxruntime, openvino or tensorrt.
+
+        threads: 0 lets the engine choose; max_pixels: larger streams are refused before anything is allocated.
+        Raises InputError, BundleError, EngineError or DependencyError.
+        """
+        opened = open_bundle(Path(bundle))
+        return cls(opened, Networks(opened, backend, threads=threads), max_pixels=max_pixels)
+
+    @property
+    def backend(self) -> str:
+        """The backend that runs; what ``auto`` became."""
+        return self._networks.backend
+
+    def close(self) -> None:
+        self._networks.close()
+        self._tables.close()
+
+    def __enter__(self) -> Codec:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def compress(
+        self,
+        image: Pixels,
+        quality: float = 4,
+        *,
+        tile: int = 0,
+        icc: bytes | None = None,
+        exif: bytes | None = None,
+    ) -> bytes:
+        """A picture, uint8 H x W x 3 (RGB), to a ``.s2c`` stream.
+
+        quality: 1 (small) to 8 (good), in steps of 1/32; tile: side of independently coded tiles in pixels, a
+        multiple of 64, or 0 for none; icc, exif: carried along.  InputError for anything else.
+        """
+        quality, grid = self._check_picture(image, quality, tile)
+        height, width = image.shape[:2]
+        payloads = []
+        for part in grid:
+            encoder = Encoder(self._tables)
+            self._encode_tile(_cut(image, part), quality, encoder)
+            payloads.append(encoder.finish())
+        config = self.bundle.config
+        return pack(
+            Stream(
+                width=width,
+                height=height,
+                variant=config.variant,
+                preset=config.preset,
+                quality=quality,
+                tile=tile,
+                fingerprint=self.bundle.fingerprint[:FINGERPRINT_SIZE],
+                tiles=tuple(payloads),
+                icc=icc,
+                exif=exif,
+            )
+        )
+
+    def decompress(self, data: bytes) -> Pixels:
+        """A ``.s2c`` stream to its picture, uint8 H x W x 3 (RGB); BitstreamError for anything but a whole stream
+        of this bundle."""
+        return self.decompress_stream(parse(data, max_pixels=self._max_pixels))
+
+    def decompress_stream(self, stream: Stream) -> Pixels:
+        """As ``decompress``, of a parsed stream."""
+        self._check_bundle(stream)
+        image = np.empty((stream.height, stream.width, 3), np.uint8)
+        for part, payload in zip(tile_grid(stream.width, stream.height, stream.tile), stream.tiles, strict=True):
+            y_hat = self._decode_tile(payload, part, stream.quality)
+            _paste(image, part, self._synthesize(y_hat, stream.quality))
+        return image
+
+    def reconstruct(self, image: Pixels, quality: float = 4, *, tile: int = 0) -> Pixels:
+        """The picture that ``decompress`` will give, from the encoder's own latents, without a stream."""
+        quality, grid = self._check_picture(image, quality, tile)
+        out = np.empty_like(image)
+        for part in grid:
+            y_hat = self._encode_tile(_cut(image, part), quality, Encoder(self._tables))
+            _paste(out, part, self._synthesize(y_hat, quality))
+        return out
+
+    def _check_picture(self, image: Pixels, quality: float, tile: int) -> tuple[float, list[Tile]]:
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise InputError(f"image: expected uint8 of height x width x 3, found {found}")
+        height, width = image.shape[:2]
+        return round_quality(quality), tile_grid(width, height, tile)
+
+    def _check_bundle(self, stream: Stream) -> None:
+        mine = self.bundle.fingerprint[:FINGERPRINT_SIZE]
+        if stream.fingerprint != mine:
+            raise BitstreamError(
+                "fingerprint",
+                expected=f"{mine.hex()} ({self.bundle.config.name}, {self.bundle.path})",
+                found=f"{stream.fingerprint.hex()} ({stream.variant}-{stream.preset})",
+                hint="decompress with the bundle that made the stream: --bundle",
+            )
+
+    def _encode_tile(self, image: Pixels, quality: float, encoder: Encoder) -> FloatArray:
+        """Pushes every symbol of a tile and returns its y_hat, 1 x M x h x w in 1/16 steps."""
+        gain, hyper_gain, _, z_indexes = self.bundle.gains.at(quality)
+        y = self._networks["g_a"]({"x": _to_network(image), "gain": gain})["y"]
+        z = self._networks["h_a"]({"y": y, "hyper_gain": hyper_gain})["z"]
+        z_symbols = np.clip(np.rint(z), -Z_LIMIT, Z_LIMIT).astype(np.int16)
+        indexes = np.broadcast_to(z_indexes.reshape(1, -1, 1, 1), z.shape).copy()
+        z_symbols[indexes < self.bundle.tables.skip_below] = 0
+        encoder.push(z_symbols, indexes)
+
+        def code(start: int, stop: int, parity: int, indexes: Indexes, means: FloatArray) -> Symbols:
+            target = _packed(y[:, start:stop], parity)
+            symbols = np.clip(np.rint(target - means / MEAN_STEPS), -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int16)
+            symbols[indexes < self.bundle.tables.skip_below] = 0
+            encoder.push(symbols, indexes)
+            return symbols
+
+        return self._walk(z_symbols, code)
+
+    def _decode_tile(self, payload: bytes, part: Tile, quality: float) -> FloatArray:
+        """Reads every symbol of a tile and returns its y_hat, 1 x M x h x w in 1/16 steps."""
+        decoder = Decoder(self._tables, payload)
+        z_indexes = self.bundle.gains.at(quality)[3]
+        rows, columns = (-(-side // HYPER_STRIDE) for side in (part.height, part.width))
+        indexes = np.broadcast_to(z_indexes.reshape(1, -1, 1, 1), (1, z_indexes.size, rows, columns)).copy()
+        z_symbols = decoder.read(indexes)
+        if (largest := int(np.abs(z_symbols.astype(np.int32)).max())) > Z_LIMIT:
+            raise BitstreamError("hyper-latent", expected=f"symbols within {Z_LIMIT}", found=largest)
+        y_hat = self._walk(z_symbols, lambda start, stop, parity, indexes, means: decoder.read(indexes))
+        # Until the coder has ended where its encoder began, no symbol is to be trusted.
+        decoder.finish()
+        return y_hat
+
+    def _walk(self, z_symbols: Symbols, code: CodePass) -> FloatArray:
+        """Group by group, pass by pass, the way encoder and decoder share: contexts -> code -> y_hat."""
+        config = self.bundle.config
+        hyper = self._networks["h_s"]({"z_hat": z_symbols.astype(np.float32)})["hyper"]
+        scale = HYPER_STRIDE // LATENT_STRIDE
+        rows, columns = z_symbols.shape[2] * scale, z_symbols.shape[3] * scale
+        y_hat = np.zeros((1, config.latent_channels, rows, columns), np.float32)
+        start = 0
+        for k, channels in enumerate(config.groups):
+            stop = start + channels
+            inputs = {"hyper": hyper}
+            if start:
+                inputs["y_prev"] = y_hat[:, :start]
+            out = self._networks[f"context_{k}_anchor"](inputs)
+            features = out["features"]
+            for parity in (0, 1):
+                if parity:
+                    inputs = {"features": features, "y_cur": y_hat[:, start:stop]}
+                    out = self._networks[f"context_{k}_nonanchor"](inputs)
+                symbols = code(start, stop, parity, out["indexes"].astype(np.uint8), out["means"])
+                _unpack(y_hat[:, start:stop], parity, symbols * np.float32(MEAN_STEPS) + out["means"])
+            start = stop
+        return y_hat
+
+    def _synthesize(self, y_hat: FloatArray, quality: float) -> FloatArray:
+        inverse_gain = self.bundle.gains.at(quality)[2]
+        return self._networks["g_s"]({"y_hat": y_hat, "inverse_gain": inverse_gain})["x_hat"]
+
+
+def _cut(image: Pixels, part: Tile) -> Pixels:
+    return image[part.top : part.top + part.height, part.left : part.left + part.width]
+
+
+def _to_network(image: Pixels) -> FloatArray:
+    """uint8 H x W x 3 to float32 1 x 3 x H' x W' in [0, 1], the last row and column repeated to multiples of 64."""
+    height, width = image.shape[:2]
+    padded = np.pad(image, ((0, -height % ALIGNMENT), (0, -width % ALIGNMENT), (0, 0)), mode="edge")
+    return np.ascontiguousarray(padded.transpose(2, 0, 1)[None]).astype(np.float32) / np.float32(255)
+
+
+def _paste(image: Pixels, part: Tile, x_hat: FloatArray) -> None:
+    """Crops, rounds and clips a tile's x_hat, float32 1 x 3 x H' x W', into its place."""
+    levels = x_hat[0, :, : part.height, : part.width] * np.float32(255)
+    np.clip(np.rint(levels, out=levels), 0, 255, out=levels)
+    _cut(image, part)[:] = levels.transpose(1, 2, 0)
+
+
+def _packed(y: FloatArray, parity: int) -> FloatArray:
+    """Positions whose row + column has this parity, 1 x C x h x w to 1 x C x h x w/2: even rows' above odd rows'."""
+    return np.concatenate((y[:, :, 0::2, parity::2], y[:, :, 1::2, 1 - parity :: 2]), axis=2)
+
+
+def _unpack(y: FloatArray, parity: int, packed: FloatArray) -> None:
+    """Writes packed values back to the positions of one parity; the inverse of ``_packed``."""
+    half = packed.shape[2] // 2
+    y[:, :, 0::2, parity::2] = packed[:, :, :half]
+    y[:, :, 1::2, 1 - parity :: 2] = packed[:, :, half:]

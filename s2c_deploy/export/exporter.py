@@ -1,0 +1,195 @@
+"""A trained model's folder to a bundle."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from s2c_deploy.bundle import (
+    KNOWN_ANSWERS,
+    SCHEMA_VERSION,
+    TABLES,
+    Bundle,
+    Gains,
+    exact_graphs,
+    npz_bytes,
+    open_bundle,
+    write_bundle,
+)
+from s2c_deploy.entropy.tables import gaussian_tables
+from s2c_deploy.errors import ExportError, InputError
+from s2c_deploy.export.checkpoint import Checkpoint, load_checkpoint
+from s2c_deploy.export.entropy_graphs import entropy_graphs
+from s2c_deploy.export.parity import check_graph
+from s2c_deploy.export.probes import probe_graphs
+from s2c_deploy.export.transform_graphs import transform_graphs
+from s2c_deploy.image import list_images, read_image
+from s2c_deploy.models import S2CModel
+from s2c_deploy.models.model import INDEX_GAIN, SCALE_LEVELS
+from s2c_deploy.presets import ALIGNMENT
+from s2c_deploy.quantize import exact_model
+from s2c_deploy.quantize.integer_conv import IntegerConv
+from s2c_deploy.runtime.probe import Comparison, Probe, probe_arrays
+
+#: Qualities whose numbers the parity gate looks at: the ends and the default.
+PARITY_QUALITIES = (1.0, 4.0, 8.0)
+#: Known answers are taken from a corner of the first picture of this size: small, but larger than any kernel.
+KNOWN_ANSWER_SIZE = (128, 192)
+
+Progress = Callable[[str], None]
+
+
+def export_bundle(weights: Path, out: Path, *, images: Path, progress: Progress = lambda step: None) -> Bundle:
+    """Writes the bundle of the model in ``weights`` to ``out`` and opens it.
+
+    images: a folder of photographs for the parity gate.  Nothing is written when a step fails: InputError for
+    unusable arguments, ExportError (ParityError, ExactnessError) when the model cannot be exported.
+    """
+    progress("loading weights")
+    checkpoint = load_checkpoint(weights)
+    gains = deployed_gains(checkpoint.model)
+    progress("making the entropy networks exact")
+    model = exact_model(checkpoint.model, checkpoint.ranges)
+    proof = exactness_proof(model)
+    progress("writing graphs")
+    graphs = transform_graphs(model) | entropy_graphs(model)
+    for name, graph in graphs.items():
+        _describe(graph, name, checkpoint)
+    files = {f"{name}.onnx": graph.SerializeToString(deterministic=True) for name, graph in graphs.items()}
+    progress("running the model on photographs")
+    pictures = _pictures(images)
+    probes = [probe_graphs(model, gains, pictures[0], quality) for quality in PARITY_QUALITIES]
+    probes += [probe_graphs(model, gains, x, PARITY_QUALITIES[1]) for x in pictures[1:]]
+    parity = _gate(files, probes, exact_graphs(checkpoint.config), progress)
+    height, width = KNOWN_ANSWER_SIZE
+    answers = probe_graphs(model, gains, pictures[0][:, :, :height, :width].contiguous(), PARITY_QUALITIES[1])
+    files[KNOWN_ANSWERS] = npz_bytes(probe_arrays(answers))
+    files[TABLES] = npz_bytes({**gaussian_tables().to_arrays(), **vars(gains)})
+    write_bundle(out, files, lambda entries: _manifest(checkpoint, graphs, entries, parity, proof))
+    return open_bundle(out)
+
+
+def deployed_gains(model: S2CModel) -> Gains:
+    """The gains as the runtime multiplies them; inverse_gain includes the 1/16 of y_hat's steps.
+
+    Computed in float64 and rounded once, so that every machine gets the same float32.
+    """
+
+    def gain(parameter: Tensor, scale: float = 1.0) -> np.ndarray:
+        return (np.exp(parameter.detach().numpy().astype(np.float64)) * scale).astype(np.float32)
+
+    z_indexes = np.clip(np.rint(model.z_index.detach().numpy() * INDEX_GAIN), 0, SCALE_LEVELS - 1)
+    return Gains(
+        gain=gain(model.log_gain),
+        inverse_gain=gain(model.log_inverse_gain, 1 / 16),
+        hyper_gain=gain(model.log_hyper_gain),
+        z_indexes=z_indexes.astype(np.uint8),
+    )
+
+
+def exactness_proof(model: S2CModel) -> dict[str, dict[str, float]]:
+    """Per integer layer: the largest sum any output channel can reach (below 2^24) and the smallest shift (>= 0).
+
+    ExactnessError when a layer cannot be proven.
+    """
+    proof = {}
+    for module in model.modules():
+        if isinstance(module, IntegerConv):
+            exact = module.integers()
+            proof[module.name] = {"bound": float(exact.bound.max()), "smallest_shift": float(exact.shifts.min())}
+    return proof
+
+
+def _gate(
+    files: Mapping[str, bytes], probes: Sequence[Mapping[str, Probe]], exact: Sequence[str], progress: Progress
+) -> dict[str, Comparison]:
+    """Parity of the files as written to disk, by graph."""
+    parity = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for file, data in files.items():
+            name = Path(file).stem
+            progress(f"checking {name}")
+            path = Path(folder) / file
+            path.write_bytes(data)
+            parity[name] = check_graph(name, path, list(probes), exact=name in exact)
+    return parity
+
+
+def _pictures(images: Path) -> list[Tensor]:
+    """Photographs of a folder, cut to multiples of 64, float32 1 x 3 x H x W in [0, 1]."""
+    pictures = []
+    for path in list_images(images):
+        pixels = read_image(path).pixels
+        height, width = (side // ALIGNMENT * ALIGNMENT for side in pixels.shape[:2])
+        if height < KNOWN_ANSWER_SIZE[0] or width < KNOWN_ANSWER_SIZE[1]:
+            raise InputError(f"{path}: expected at least 192x128 pixels, found {pixels.shape[1]}x{pixels.shape[0]}")
+        x = torch.from_numpy(pixels[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255
+        pictures.append(x.contiguous())
+    return pictures
+
+
+def _describe(graph: onnx.ModelProto, name: str, checkpoint: Checkpoint) -> None:
+    """Fills a graph's metadata; nothing that changes from machine to machine, as the bytes are fingerprinted."""
+    exact = name in exact_graphs(checkpoint.config)
+    graph.producer_name = "s2c-deploy"
+    graph.producer_version = ""
+    graph.doc_string = f"{name} of {checkpoint.config.name}, an S2CFormer image codec"
+    properties = {
+        "model": checkpoint.config.name,
+        "graph": name,
+        "weights_sha256": checkpoint.sha256,
+        "arithmetic": "exact integers in float32" if exact else "float32",
+    }
+    del graph.metadata_props[:]
+    onnx.helper.set_model_props(graph, properties)
+
+
+def _manifest(
+    checkpoint: Checkpoint,
+    graphs: Mapping[str, onnx.ModelProto],
+    entries: Mapping[str, object],
+    parity: Mapping[str, Comparison],
+    proof: Mapping[str, object],
+) -> dict[str, Any]:
+    exact = exact_graphs(checkpoint.config)
+    packages = ("s2c-deploy", "torch", "onnx", "onnxruntime", "numpy")
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "name": checkpoint.config.name,
+        "model": checkpoint.config.to_dict(),
+        "recipe": checkpoint.recipe,
+        "weights_sha256": checkpoint.sha256,
+        "files": entries,
+        "graphs": {
+            name: {
+                "file": f"{name}.onnx",
+                "exact": name in exact,
+                "precision": "float32",
+                "inputs": [_tensor(value) for value in graph.graph.input],
+                "outputs": [_tensor(value) for value in graph.graph.output],
+                "parity": {"relative_difference": parity[name].largest, "differing_values": parity[name].differing},
+            }
+            for name, graph in graphs.items()
+        },
+        "exactness": {"limit": 2**24, "layers": proof},
+        "tools": {package: metadata.version(package) for package in packages},
+    }
+    try:
+        return dict(json.loads(json.dumps(manifest, allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"manifest: expected plain values: {error}") from error
+
+
+def _tensor(value: onnx.ValueInfoProto) -> dict[str, object]:
+    dims = value.type.tensor_type.shape.dim
+    shape = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in dims]
+    return {"name": value.name, "dtype": "float32", "shape": shape}

@@ -1,0 +1,109 @@
+"""A small writer of ONNX graphs, for the entropy networks.
+
+Their graphs are written node by node rather than traced, because the arithmetic of every node is part of the
+contract (docs/entropy.md) and because the same weights must give the same bytes whatever versions are installed:
+the bytes enter the stream's fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from s2c_deploy.quantize.integer_conv import IntegerConv
+
+#: Opset 17 is the newest that TensorRT 8.6 reads; IR version 8 goes with it.
+OPSET, IR_VERSION = 17, 8
+Shape = Sequence[int | str]
+
+
+class GraphWriter:
+    """Collects nodes and weights; every method appends nodes and returns the name of their output."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: dict[str, np.ndarray] = {}
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, name: str, shape: Shape) -> str:
+        self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+        return name
+
+    def output(self, value: str, name: str, shape: Shape) -> None:
+        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"out_{name}"))
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+
+    def weight(self, name: str, array: np.ndarray) -> str:
+        self._weights[name] = np.ascontiguousarray(array)
+        return name
+
+    def node(self, op: str, *inputs: str, **attributes: int | str | list[int]) -> str:
+        out = f"{op.lower()}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(op, list(inputs), [out], name=out, **attributes))
+        return out
+
+    def clip(self, x: str, low: float, high: float) -> str:
+        bounds = [
+            self.weight(f"limit_{bound:g}".replace("-", "minus_"), np.array(bound, np.float32)) for bound in (low, high)
+        ]
+        return self.node("Clip", x, *bounds)
+
+    def per_channel(self, name: str, values: Tensor) -> str:
+        return self.weight(name, values.detach().numpy().astype(np.float32).reshape(1, -1, 1, 1))
+
+    def integer_conv(self, layer: IntegerConv, *inputs: str) -> str:
+        """Convolutions, their sum, the shift, floor and clip of one IntegerConv."""
+        exact = layer.integers()
+        acc = ""
+        for i, (x, kernel, padding) in enumerate(zip(inputs, exact.weights, layer.padding, strict=True)):
+            names = [self.weight(f"{layer.name}.weight_{i}", kernel.detach().numpy().astype(np.float32))]
+            if i == 0:
+                names.append(self.weight(f"{layer.name}.bias", exact.bias.detach().numpy().astype(np.float32)))
+            term = self.node("Conv", x, *names, pads=[padding] * 4, kernel_shape=list(kernel.shape[2:]))
+            acc = self.node("Add", acc, term) if acc else term
+        scale = self.per_channel(f"{layer.name}.scale", (-exact.shifts).exp2())
+        return self.clip(self.node("Floor", self.node("Mul", acc, scale)), layer.low, layer.high)
+
+    def shrink(self, name: str, y: str, shifts: Tensor, limit: int) -> str:
+        """clip(floor(y * 2^-shift + 1/2), -limit, limit)."""
+        scaled = self.node("Mul", y, self.per_channel(f"{name}.scale", (-shifts).exp2()))
+        half = self.weight("half", np.array(0.5, np.float32))
+        return self.clip(self.node("Floor", self.node("Add", scaled, half)), -limit, limit)
+
+    def pixel_shuffle(self, x: str) -> str:
+        return self.node("DepthToSpace", x, blocksize=2, mode="CRD")
+
+    def pack(self, x: str, *, parity: int) -> str:
+        """Positions whose row + column has this parity: even rows' above odd rows', half as wide."""
+        parts = []
+        for row, column in ((0, parity), (1, 1 - parity)):
+            starts = self.weight(f"start_{row}{column}", np.array([row, column], np.int64))
+            ends = self.weight("ends", np.full(2, np.iinfo(np.int32).max, np.int64))
+            axes = self.weight("axes", np.array([2, 3], np.int64))
+            steps = self.weight("steps", np.array([2, 2], np.int64))
+            parts.append(self.node("Slice", x, starts, ends, axes, steps))
+        return self.node("Concat", *parts, axis=2)
+
+    def split_channels(self, x: str, sizes: Sequence[int]) -> list[str]:
+        outs = [f"split_{len(self._nodes)}_{i}" for i in range(len(sizes))]
+        lengths = self.weight("split_" + "_".join(map(str, sizes)), np.array(sizes, np.int64))
+        self._nodes.append(helper.make_node("Split", [x, lengths], outs, name=outs[0], axis=1))
+        return outs
+
+    def model(self) -> onnx.ModelProto:
+        graph = helper.make_graph(
+            self._nodes,
+            self.name,
+            self._inputs,
+            self._outputs,
+            [numpy_helper.from_array(array, name) for name, array in self._weights.items()],
+        )
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="s2c-deploy"
+        )

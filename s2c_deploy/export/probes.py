@@ -1,0 +1,61 @@
+"""Inputs of every graph on a real picture, with the outputs that PyTorch's modules give: parity and known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s2c_deploy.bundle import Gains
+from s2c_deploy.models import S2CModel
+from s2c_deploy.models.entropy_model import pack_anchors, pack_nonanchors, unpack
+from s2c_deploy.models.model import INDEX_GAIN, MEAN_STEPS, SCALE_LEVELS, Z_LIMIT
+from s2c_deploy.runtime.probe import Probe
+
+@torch.no_grad()
+def probe_graphs(model: S2CModel, gains: Gains, x: Tensor, quality: float) -> dict[str, Probe]:
+    """Runs an exact model as the encoder would; x: float32 1 x 3 x H x W in [0, 1], sides multiples of 64."""
+    gain, hyper_gain, inverse_gain, _ = (torch.from_numpy(np.asarray(a)) for a in gains.at(quality))
+    probes: dict[str, Probe] = {}
+
+    def record(name: str, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
+        arrays = [{k: np.ascontiguousarray(v.numpy()) for k, v in side.items()} for side in (inputs, outputs)]
+        probes[name] = Probe(inputs=arrays[0], outputs=arrays[1])
+
+    y = model.g_a(x) * gain
+    record("g_a", {"x": x, "gain": gain}, {"y": y})
+    z = model.h_a(y) * hyper_gain
+    record("h_a", {"y": y, "hyper_gain": hyper_gain}, {"z": z})
+    z_hat = torch.round(z).clamp(-Z_LIMIT, Z_LIMIT)
+    hyper = model.h_s(z_hat)
+    record("h_s", {"z_hat": z_hat}, {"hyper": hyper})
+    decoded: list[Tensor] = []
+    for k, (context, target) in enumerate(zip(model.group_contexts, y.split(model.config.groups, 1), strict=True)):
+        inputs = {"hyper": hyper}
+        if decoded:
+            inputs["y_prev"] = torch.cat(decoded, 1)
+        earlier = torch.cat(decoded, 1) / MEAN_STEPS if decoded else y[:, :0]
+        features = context.features(hyper, earlier)
+        indexes, means = _coded(context.anchor(features))
+        record(f"context_{k}_anchor", inputs, {"features": features, "indexes": indexes, "means": means})
+        anchors = _decoded(pack_anchors(target), indexes, means)
+        y_cur = unpack(anchors, torch.zeros_like(anchors))
+        indexes, means = _coded(context.nonanchor(features, y_cur / MEAN_STEPS))
+        record(
+            f"context_{k}_nonanchor", {"features": features, "y_cur": y_cur}, {"indexes": indexes, "means": means}
+        )
+        decoded.append(unpack(anchors, _decoded(pack_nonanchors(target), indexes, means)))
+    y_hat = torch.cat(decoded, 1)
+    x_hat = model.g_s(y_hat * inverse_gain)
+    record("g_s", {"y_hat": y_hat, "inverse_gain": inverse_gain}, {"x_hat": x_hat})
+    return probes
+
+
+def _coded(parameters: Tensor) -> tuple[Tensor, Tensor]:
+    indexes, means = parameters.chunk(2, dim=1)
+    return (indexes * INDEX_GAIN).clamp(0, SCALE_LEVELS - 1), means * MEAN_STEPS
+
+
+def _decoded(y: Tensor, indexes: Tensor, means: Tensor) -> Tensor:
+    """y_hat in 1/16 steps."""
+    return torch.round(y - means / MEAN_STEPS) * (indexes > 0) * MEAN_STEPS + means

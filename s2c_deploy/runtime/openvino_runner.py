@@ -1,0 +1,44 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import openvino as ov
+
+from s2c_deploy.errors import EngineError
+from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
+
+
+class OpenVinoRunner(Runner):
+    """Runs the .onnx file in float32; threads: 0 lets the library choose."""
+
+    backend = "openvino"
+    precision = "float32"
+
+    def __init__(self, graph: Path, *, threads: int = 0) -> None:
+        # The CPU plugin's own default is bfloat16 where the processor has it, which would break the exact graphs.
+        config: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            config["INFERENCE_NUM_THREADS"] = threads
+        try:
+            self._model = ov.Core().compile_model(str(graph), "CPU", config)
+        except Exception as error:
+            raise EngineError(f"OpenVINO cannot load {graph.name}: {error}") from error
+        found = str(self._model.get_property("INFERENCE_PRECISION_HINT")).lower()
+        if "float32" not in found and "f32" not in found:
+            raise EngineError(f"OpenVINO: expected precision float32, found {found}")
+        self.provider = f"openvino {ov.__version__.split('-')[0]} CPU"
+        self.inputs = tuple(_spec(port) for port in self._model.inputs)
+        self.outputs = tuple(_spec(port) for port in self._model.outputs)
+        self._request = self._model.create_infer_request()
+
+    def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=False)
+        return {port.get_any_name(): array for port, array in results.items()}
+
+
+def _spec(port: ov.ConstOutput) -> TensorSpec:
+    shape = tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
+    return TensorSpec(name=port.get_any_name(), shape=shape)

@@ -1,0 +1,78 @@
+"""Known questions and answers of a graph, and holding an engine against them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from s2c_deploy.runtime.runner import FloatArray, Runner
+
+#: Largest difference of a float graph's output, relative to the output's largest magnitude: float32 sums in another
+#: order differ by some 1e-6 here; a wrong weight by far more.
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """One call of one graph: float32 arrays by tensor name."""
+
+    inputs: Mapping[str, FloatArray]
+    outputs: Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """largest: worst relative difference; differing: values that differ at all; failure: a sentence, or None."""
+
+    largest: float
+    differing: int
+    failure: str | None
+
+
+def compare(name: str, runner: Runner, probe: Probe, *, exact: bool) -> Comparison:
+    """Runs one graph on a probe.  An exact graph must return every value; a float one stay within TOLERANCE."""
+    outputs = runner(probe.inputs)
+    largest, differing = 0.0, 0
+    for output, expected in probe.outputs.items():
+        found = outputs[output]
+        failure = None
+        if found.shape != expected.shape:
+            failure = f"{name}: {output}: expected shape {expected.shape}, found {found.shape}"
+            return Comparison(largest=np.inf, differing=expected.size, failure=f"{failure}, of {runner.provider}")
+        scale = max(float(np.abs(expected).max()), 1e-12)
+        relative = np.abs(found - expected) / scale
+        # Not-a-number compares false with everything, so the wrong values are those not found right.
+        wrong = ~(found == expected) if exact else ~(relative <= TOLERANCE)
+        differing += int((found != expected).sum())
+        largest = max(largest, float(relative.max()) if np.isfinite(relative).all() else np.inf)
+        if wrong.any():
+            failure = f"{name}: {_first(output, wrong, expected, found)}; {int(wrong.sum())} values are wrong"
+            return Comparison(largest=largest, differing=differing, failure=f"{failure}, of {runner.provider}")
+    return Comparison(largest=largest, differing=differing, failure=None)
+
+
+def _first(output: str, wrong: npt.NDArray[np.bool_], expected: FloatArray, found: FloatArray) -> str:
+    position = tuple(int(i[0]) for i in np.nonzero(wrong))
+    return f"{output} at {position}: expected {expected[position]:g}, found {found[position]:g}"
+
+
+def probe_arrays(probes: Mapping[str, Probe]) -> dict[str, FloatArray]:
+    """Probes as the arrays of known_answers.npz: ``graph/in/name`` and ``graph/out/name``."""
+    arrays: dict[str, FloatArray] = {}
+    for graph, probe in probes.items():
+        arrays.update({f"{graph}/in/{name}": array for name, array in probe.inputs.items()})
+        arrays.update({f"{graph}/out/{name}": array for name, array in probe.outputs.items()})
+    return arrays
+
+
+def probe_from_arrays(graph: str, arrays: Mapping[str, FloatArray]) -> Probe:
+    """The inverse of ``probe_arrays`` for one graph."""
+
+    def side(kind: str) -> dict[str, FloatArray]:
+        prefix = f"{graph}/{kind}/"
+        return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+    return Probe(inputs=side("in"), outputs=side("out"))

@@ -1,0 +1,157 @@
+"""PyTorch: runs the bundle's own .onnx files, node by node.
+
+The graphs, not the original modules, are the contract of a bundle; executing the very same file on PyTorch's kernels
+makes PyTorch one more engine to hold the others against, and needs no weights beside the bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import Tensor
+from torch.nn import functional as F
+
+from s2c_deploy.errors import EngineError
+from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
+
+_Attributes = Mapping[str, Any]
+
+
+def _conv(a: _Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    top, left, bottom, right = a.get("pads", [0, 0, 0, 0])
+    if (top, left) != (bottom, right):
+        raise EngineError(f"Conv: expected symmetric pads, found {a['pads']}")
+    return F.conv2d(x, weight, bias, stride=a.get("strides", 1), padding=(top, left), groups=a.get("group", 1))
+
+
+def _slice(_a: _Attributes, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor, steps: Tensor) -> Tensor:
+    index = [slice(None)] * x.ndim
+    columns = (starts.tolist(), ends.tolist(), axes.tolist(), steps.tolist())
+    for start, end, axis, step in zip(*columns, strict=True):
+        index[axis] = slice(start, end, step)
+    return x[tuple(index)]
+
+
+def _depth_to_space(a: _Attributes, x: Tensor) -> Tensor:
+    if a.get("mode", b"DCR") != b"CRD":
+        raise EngineError(f"DepthToSpace: expected mode CRD, found {a.get('mode')}")
+    return F.pixel_shuffle(x, a["blocksize"])
+
+
+def _layer_norm(a: _Attributes, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.layer_norm(x, weight.shape, weight, bias, a.get("epsilon", 1e-5))
+
+
+def _reshape(_a: _Attributes, x: Tensor, shape: Tensor) -> Tensor:
+    sizes = [x.shape[i] if size == 0 else size for i, size in enumerate(shape.tolist())]
+    return x.reshape(sizes)
+
+
+def _unsqueeze(_a: _Attributes, x: Tensor, axes: Tensor) -> Tensor:
+    for axis in sorted(axes.tolist()):
+        x = x.unsqueeze(axis)
+    return x
+
+
+def _gather(a: _Attributes, x: Tensor, index: Tensor) -> Tensor:
+    axis = a.get("axis", 0)
+    flat = x.index_select(axis, index.reshape(-1))
+    return flat.reshape(x.shape[:axis] + index.shape + x.shape[axis + 1 :])
+
+
+def _div(_a: _Attributes, x: Tensor, y: Tensor) -> Tensor:
+    return x / y if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
+
+
+#: The operators that the exporter writes, each as PyTorch computes it.
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "Add": lambda a, x, y: x + y,
+    "Cast": lambda a, x: x.to({onnx.TensorProto.INT64: torch.int64, onnx.TensorProto.FLOAT: torch.float32}[a["to"]]),
+    "Clip": lambda a, x, low, high: x.clamp(low, high),
+    "Concat": lambda a, *xs: torch.cat(xs, dim=a["axis"]),
+    "Constant": lambda a: torch.from_numpy(numpy_helper.to_array(a["value"]).copy()),
+    "Conv": _conv,
+    "DepthToSpace": _depth_to_space,
+    "Div": _div,
+    "Erf": lambda a, x: torch.erf(x),
+    "Floor": lambda a, x: torch.floor(x),
+    "Gather": _gather,
+    "Identity": lambda a, x: x,
+    "LayerNormalization": _layer_norm,
+    "LeakyRelu": lambda a, x: F.leaky_relu(x, a.get("alpha", 0.01)),
+    "MatMul": lambda a, x, y: x @ y,
+    "Mul": lambda a, x, y: x * y,
+    "Reshape": _reshape,
+    "Shape": lambda a, x: torch.tensor(x.shape),
+    "Slice": _slice,
+    "Softmax": lambda a, x: torch.softmax(x, a.get("axis", -1)),
+    "Split": lambda a, x, sizes: torch.split(x, sizes.tolist(), dim=a.get("axis", 0)),
+    "Transpose": lambda a, x: x.permute(a["perm"]),
+    "Unsqueeze": _unsqueeze,
+}
+
+
+class TorchRunner(Runner):
+    """Runs an .onnx file on PyTorch's CPU kernels; threads: 0 keeps the process's setting.
+
+    The thread count is the process's: PyTorch has no other.
+    """
+
+    backend = "torch"
+    precision = "float32"
+
+    def __init__(self, graph: Path, *, threads: int = 0) -> None:
+        if threads:
+            torch.set_num_threads(threads)
+        model = onnx.load(graph)
+        unknown = sorted({node.op_type for node in model.graph.node} - set(_OPERATORS))
+        if unknown:
+            raise EngineError(f"{graph.name}: no PyTorch counterpart of {', '.join(unknown)}")
+        self.provider = f"torch {torch.__version__} CPU"
+        self._weights = {
+            w.name: torch.from_numpy(numpy_helper.to_array(w).copy()) for w in model.graph.initializer
+        }
+        self._nodes = [
+            (
+                _OPERATORS[node.op_type],
+                {a.name: helper.get_attribute_value(a) for a in node.attribute},
+                list(node.input),
+                list(node.output),
+            )
+            for node in model.graph.node
+        ]
+        self._dead = _dead_values(model.graph)
+        self.inputs = tuple(_spec(value) for value in model.graph.input)
+        self.outputs = tuple(_spec(value) for value in model.graph.output)
+
+    @torch.inference_mode()
+    def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        values: dict[str, Any] = dict(self._weights)
+        values.update((name, torch.from_numpy(array)) for name, array in inputs.items())
+        for (operator, attributes, arguments, results), dead in zip(self._nodes, self._dead, strict=True):
+            out = operator(attributes, *(values[name] for name in arguments))
+            values.update(zip(results, out, strict=True) if isinstance(out, tuple) else [(results[0], out)])
+            for name in dead:
+                del values[name]
+        return {spec.name: values[spec.name].contiguous().numpy() for spec in self.outputs}
+
+
+def _dead_values(graph: onnx.GraphProto) -> list[list[str]]:
+    """Per node, the values that no later node reads: kept, they would hold every activation at once."""
+    keep = {value.name for value in graph.output}
+    dead: list[list[str]] = []
+    for node in reversed(graph.node):
+        names = {name for name in (*node.input, *node.output) if name not in keep}
+        keep |= names
+        dead.append(sorted(names))
+    return dead[::-1]
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    dims = value.type.tensor_type.shape.dim
+    return TensorSpec(name=value.name, shape=tuple(d.dim_value if d.HasField("dim_value") else None for d in dims))
