@@ -19,7 +19,7 @@ from s2c_deploy.errors import EngineError, InputError
 ABI_VERSION = 1
 
 _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
-LIBRARY_PATH = Path(__file__).with_name(("" if sys.platform == "win32" else "lib") + "s2c_native" + _SUFFIX)
+LIBRARY_NAME = ("" if sys.platform == "win32" else "lib") + "s2c_native" + _SUFFIX
 
 Buffer = bytes | bytearray | memoryview | np.ndarray[Any, Any]
 
@@ -84,23 +84,30 @@ def _declare(lib: ctypes.CDLL) -> None:
         raise OSError(f"its interface version is {major}, this package needs {ABI_VERSION}")
 
 
+def _directories() -> list[Path]:
+    """Where the library may lie: beside this file, or in the other half of an editable install."""
+    package = sys.modules[__package__]
+    return [Path(__file__).parent, *map(Path, package.__path__)]
+
+
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL:
     """The loaded C library with its signatures declared.
 
     Raises :class:`EngineError` if the file is missing, cannot be loaded, or has another ABI version.
     """
-    if not LIBRARY_PATH.is_file():
+    path = next((f for f in (d / LIBRARY_NAME for d in _directories()) if f.is_file()), None)
+    if path is None:
         raise EngineError(
-            f"the native coder is not built: {LIBRARY_PATH.name} is missing from s2c_deploy/entropy",
+            f"the native coder is not built: {LIBRARY_NAME} is missing from s2c_deploy/entropy",
             hint="install the package with 'pip install .', or build native/ with CMake and copy it there",
         )
     try:
-        lib = ctypes.CDLL(str(LIBRARY_PATH))
+        lib = ctypes.CDLL(str(path))
         _declare(lib)
     except (OSError, AttributeError) as error:
         raise EngineError(
-            f"the native coder {LIBRARY_PATH.name} cannot be loaded: {error}",
+            f"the native coder {LIBRARY_NAME} cannot be loaded: {error}",
             hint="it was built for another machine or version: reinstall the package",
         ) from error
     return lib

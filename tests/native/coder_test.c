@@ -261,6 +261,33 @@ static void test_wrong_sizes_and_indexes(const s2c_tables *tables)
     free_batches(batches);
 }
 
+/* Symbols that take a word each, from a payload that says it has fewer: the blocks that skip the check for words
+ * must stop in time.  Table 5 gives 3 a single slot, so it costs 14 bits. */
+static void test_missing_words(const s2c_tables *tables)
+{
+    enum { COUNT = 64 };
+    int16_t symbols[COUNT], out[COUNT];
+    uint8_t indexes[COUNT], full[512];
+    s2c_batch batch = {symbols, indexes, COUNT};
+    size_t size;
+
+    for (size_t i = 0; i < COUNT; i++) {
+        symbols[i] = 3;
+        indexes[i] = 5;
+    }
+    REQUIRE(s2c_encode(tables, 3, &batch, 1, full, sizeof full, &size) == S2C_OK && size == 34 + 2 * (size_t)full[1]);
+    for (uint8_t words = 1; words < full[1]; words++) {
+        const payload p = {exactly(34 + 2 * (size_t)words), 34 + 2 * (size_t)words};
+        s2c_decoder *decoder = NULL;
+        memcpy(p.bytes, full, p.size);
+        p.bytes[1] = words;
+        REQUIRE(s2c_decoder_create(tables, p.bytes, p.size, &decoder) == S2C_OK);
+        REQUIRE(s2c_decoder_read(decoder, indexes, COUNT, out) == S2C_ERR_WORDS);
+        s2c_decoder_free(decoder);
+        free(p.bytes);
+    }
+}
+
 static s2c_status try_tables(uint32_t count, const uint16_t *size, const uint16_t *freq, int32_t center,
                              uint8_t shift, uint32_t skip_below)
 {
@@ -323,6 +350,7 @@ int main(void)
     test_truncations_and_flips(tables);
     test_random_bytes(tables);
     test_wrong_sizes_and_indexes(tables);
+    test_missing_words(tables);
     test_bad_tables();
     test_null_arguments(tables);
     s2c_tables_free(tables);

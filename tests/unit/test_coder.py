@@ -5,7 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from s2c_deploy.entropy import Decoder, Encoder, FrequencyTables, Tables, crc32c, gaussian_tables, native
+from s2c_deploy.entropy import (
+    Decoder,
+    Encoder,
+    FrequencyTables,
+    Table,
+    Tables,
+    crc32c,
+    gaussian_tables,
+    native,
+)
 from s2c_deploy.errors import BitstreamError, EngineError, InputError
 
 
@@ -250,11 +259,48 @@ def test_crc32c_continues_and_takes_any_buffer():
 
 def test_a_missing_library_says_what_to_do(monkeypatch, tmp_path):
     native.library.cache_clear()
-    monkeypatch.setattr(native, "LIBRARY_PATH", tmp_path / "libs2c_native.so")
+    monkeypatch.setattr(native, "_directories", lambda: [tmp_path])
     with pytest.raises(EngineError, match="is missing"):
         crc32c(b"")
-    (tmp_path / "libs2c_native.so").write_bytes(b"not a library")
+    (tmp_path / native.LIBRARY_NAME).write_bytes(b"not a library")
     with pytest.raises(EngineError, match="cannot be loaded"):
         crc32c(b"")
     monkeypatch.undo()
     assert crc32c(b"123456789") == 0xE3069283
+
+
+def test_indexes_above_127_are_not_taken_for_skipped():
+    """Eight indexes are tested at once by one addition: a carry must not make 255 look small."""
+    many = Tables(gaussian_tables(tuple(0.11 + k / 50 for k in range(256)), skip_below=1))
+    symbols = np.full(64, 3, np.int16)
+    for index in (127, 128, 129, 254, 255):
+        batch = symbols, np.full(64, index, np.uint8)
+        check(many, encode(many, [batch]), [batch])
+
+
+def test_an_escape_past_int16_is_refused(tables):
+    """The prefix of an escape is bounded, so a run of zero bits neither hangs nor overflows."""
+    batch = np.array([32767], np.int16), np.array([5], np.uint8)
+    payload = encode(tables, [batch])
+    head = payload[:6]  # one lane, no word, one state; the rest is the escape
+    finish(tables, payload, batch)
+    for zeros in (16, 17, 24, 32, 40, 200):
+        bits = (1 << zeros | ((1 << zeros) - 1) << (zeros + 1)).to_bytes((2 * zeros + 8) // 8, "little")
+        with pytest.raises(BitstreamError) as caught:
+            finish(tables, head + bits, batch)
+        assert caught.value.field == "coder symbols"
+
+
+def test_words_are_not_read_past_their_end():
+    """Eight symbols that need a word each, with fewer words than that and a bypass behind them."""
+    rare = FrequencyTables.stack([Table(freqs=np.array([1, 16383], np.uint16))], skip_below=0)
+    tables = Tables(rare)
+    batch = np.zeros(64, np.int16), np.zeros(64, np.uint8)
+    payload = encode(tables, [batch], 3)
+    count = payload[1]
+    assert len(payload) == 2 + 32 + 2 * count
+    for words in range(1, count):
+        cut = payload[:1] + bytes([words]) + payload[2 : 34 + 2 * words]
+        for data in (cut, cut + payload[-20:]):
+            with pytest.raises(BitstreamError, match="too few words"):
+                finish(tables, data, batch)
