@@ -87,11 +87,9 @@ class Gains:
         part = position - low
 
         def between(table: FloatArray) -> FloatArray:
-            if part == 0:
-                row = table[low]
-            else:
-                row = np.exp((1 - part) * np.log(table[low]) + part * np.log(table[low + 1]))
-            return row.astype(np.float32).reshape(1, -1, 1, 1)
+            high = table[min(low + 1, len(table) - 1)]
+            row = table[low] ** (1 - part) * high**part
+            return np.asarray(row, np.float32).reshape(1, -1, 1, 1)
 
         z_indexes = self.z_indexes[low + int(part >= 0.5)]
         return between(self.gain), between(self.hyper_gain), between(self.inverse_gain), z_indexes
@@ -139,7 +137,9 @@ def open_bundle(path: Path) -> Bundle:
     except (TypeError, KeyError, InputError) as error:
         raise BundleError(f"{MANIFEST}: model: {error}") from error
     if missing := set(graph_names(config)) - names:
-        raise BundleError(f"{MANIFEST}: graphs: expected {', '.join(sorted(missing))} too, found {sorted(names)}")
+        raise BundleError(
+            f"{MANIFEST}: graphs: expected {', '.join(sorted(missing))} too, found {sorted(names)}"
+        )
     found = fingerprint(manifest)
     if manifest.get("fingerprint") != found.hex():
         raise BundleError(
@@ -150,11 +150,11 @@ def open_bundle(path: Path) -> Bundle:
     try:
         gains = Gains(**{name: arrays[name] for name in ("gain", "inverse_gain", "hyper_gain", "z_indexes")})
     except KeyError as error:
-        raise BundleError(f"{TABLES}: expected an array {error}, found {', '.join(sorted(arrays))}") from error
+        raise BundleError(
+            f"{TABLES}: expected an array {error}, found {', '.join(sorted(arrays))}"
+        ) from error
     gains.validate(config, tables.count)
-    return Bundle(
-        path=path, config=config, fingerprint=found, manifest=manifest, tables=tables, gains=gains
-    )
+    return Bundle(path=path, config=config, fingerprint=found, manifest=manifest, tables=tables, gains=gains)
 
 
 def _as_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,7 +201,9 @@ _STRUCTURE: dict[str, type] = {
 
 def _check_entries(file: Path, manifest: Mapping[str, Any]) -> None:
     for name, entry in manifest["files"].items():
-        plain = PurePosixPath(name).name == name and "\\" not in name and name not in ("", ".", "..", MANIFEST)
+        plain = (
+            PurePosixPath(name).name == name and "\\" not in name and name not in ("", ".", "..", MANIFEST)
+        )
         if not plain:
             raise BundleError(f"{file}: files: expected plain file names, found {name!r:.80}")
         size, digest = (entry.get("size"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
@@ -209,7 +211,9 @@ def _check_entries(file: Path, manifest: Mapping[str, Any]) -> None:
             raise BundleError(f"{file}: files: {name}: expected a size and a sha256, found {entry!r:.80}")
     for name, graph in manifest["graphs"].items():
         if not (isinstance(graph, dict) and graph.get("file") in manifest["files"] and "exact" in graph):
-            raise BundleError(f"{file}: graphs: {name}: expected a listed file and exact, found {graph!r:.80}")
+            raise BundleError(
+                f"{file}: graphs: {name}: expected a listed file and exact, found {graph!r:.80}"
+            )
     for name in (TABLES, KNOWN_ANSWERS):
         if name not in manifest["files"]:
             raise BundleError(f"{file}: files: expected {name}, found {', '.join(sorted(manifest['files']))}")
@@ -256,7 +260,8 @@ def write_bundle(
     if path.exists() and not (path / MANIFEST).is_file():
         raise InputError(f"{path} exists and is not a bundle", hint="choose another --out")
     entries: dict[str, dict[str, object]] = {
-        name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in sorted(files.items())
+        name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in sorted(files.items())
     }
     manifest = describe(entries)
     manifest["fingerprint"] = fingerprint(manifest).hex()

@@ -172,7 +172,9 @@ class Codec:
         """As ``decompress``, of a parsed stream."""
         self._check_bundle(stream)
         image = np.empty((stream.height, stream.width, 3), np.uint8)
-        for part, payload in zip(tile_grid(stream.width, stream.height, stream.tile), stream.tiles, strict=True):
+        for part, payload in zip(
+            tile_grid(stream.width, stream.height, stream.tile), stream.tiles, strict=True
+        ):
             y_hat = self._decode_tile(payload, part, stream.quality)
             _paste(image, part, self._synthesize(y_hat, stream.quality))
         return image
@@ -187,7 +189,12 @@ class Codec:
         return out
 
     def _check_picture(self, image: Pixels, quality: float, tile: int) -> tuple[float, list[Tile]]:
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if (
+            not isinstance(image, np.ndarray)
+            or image.dtype != np.uint8
+            or image.ndim != 3
+            or image.shape[2] != 3
+        ):
             found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise InputError(f"image: expected uint8 of height x width x 3, found {found}")
         height, width = image.shape[:2]
@@ -215,7 +222,9 @@ class Codec:
 
         def code(start: int, stop: int, parity: int, indexes: Indexes, means: FloatArray) -> Symbols:
             target = _packed(y[:, start:stop], parity)
-            symbols = np.clip(np.rint(target - means / MEAN_STEPS), -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int16)
+            symbols = np.clip(np.rint(target - means / MEAN_STEPS), -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(
+                np.int16
+            )
             symbols[indexes < self.bundle.tables.skip_below] = 0
             encoder.push(symbols, indexes)
             return symbols
@@ -273,7 +282,9 @@ def _to_network(image: Pixels) -> FloatArray:
     """uint8 H x W x 3 to float32 1 x 3 x H' x W' in [0, 1], the last row and column repeated to multiples of 64."""
     height, width = image.shape[:2]
     padded = np.pad(image, ((0, -height % ALIGNMENT), (0, -width % ALIGNMENT), (0, 0)), mode="edge")
-    return np.ascontiguousarray(padded.transpose(2, 0, 1)[None]).astype(np.float32) / np.float32(255)
+    x: FloatArray = padded.transpose(2, 0, 1)[None].astype(np.float32, order="C")
+    x /= np.float32(255)
+    return x
 
 
 def _paste(image: Pixels, part: Tile, x_hat: FloatArray) -> None:

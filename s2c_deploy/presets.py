@@ -37,8 +37,8 @@ class ModelConfig:
     """Shape of one model.
 
     widths, depths: channels and blocks of the stages at 1/2, 1/4, 1/8; expansion: hidden width of the channel
-    aggregation over its width; latent_channels M at 1/16; hyper_channels N at 1/64; context_width D of the context networks; spatial: spatial interaction
-    per stage; aggregation: structure of the feed-forward network; spatial_norm: a LayerNorm before the separable
+    aggregation over its width; latent_channels M at 1/16; hyper_channels N at 1/64; context_width D of the
+    context networks; aggregation: structure of the feed-forward network; spatial_norm: a LayerNorm before the separable
     convolution; lmbdas: one rate-distortion trade-off per quality level.
     """
 
@@ -97,7 +97,9 @@ _PRESETS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], int, int, 
 PRESETS = tuple(_PRESETS)
 
 
-def model_config(variant: str, preset: str, *, aggregation: str = "glu", spatial_norm: bool = False) -> ModelConfig:
+def model_config(
+    variant: str, preset: str, *, aggregation: str = "glu", spatial_norm: bool = False
+) -> ModelConfig:
     """The configuration of a named variant and preset; InputError names the known ones."""
     if preset not in _PRESETS:
         raise InputError(f"preset: expected one of {', '.join(_PRESETS)}, found {preset!r}")

@@ -57,7 +57,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         named = recipe["model"]
         config = model_config(**named)
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / RECIPE}: expected a [model] table with variant and preset: {error}") from error
+        raise InputError(
+            f"{folder / RECIPE}: expected a [model] table with variant and preset: {error}"
+        ) from error
     try:
         tensors = load_file(folder / WEIGHTS)
     except (SafetensorError, OSError) as error:

@@ -79,6 +79,6 @@ def _nonanchor_graph(k: int, context: ExactGroupContext, channels: int) -> onnx.
 def _parameters(writer: GraphWriter, network: ExactParameterNetwork, packed: str, channels: int) -> None:
     v = writer.integer_conv(network.first, writer.clip(packed, 0, POINTWISE_LIMIT))
     indexes, means = writer.split_channels(writer.integer_conv(network.second, v), [channels, channels])
-    shape = ["batch", channels, "height", "packed_width"]
+    shape: list[int | str] = ["batch", channels, "height", "packed_width"]
     writer.output(writer.clip(indexes, 0, SCALE_LEVELS - 1), "indexes", shape)
     writer.output(means, "means", shape)

@@ -27,7 +27,7 @@ from s2c_deploy.bundle import (
 )
 from s2c_deploy.entropy.tables import gaussian_tables
 from s2c_deploy.errors import ExportError, InputError
-from s2c_deploy.export.checkpoint import Checkpoint, load_checkpoint
+from s2c_deploy.export.checkpoint import Checkpoint
 from s2c_deploy.export.entropy_graphs import entropy_graphs
 from s2c_deploy.export.parity import check_graph
 from s2c_deploy.export.probes import probe_graphs
@@ -48,14 +48,14 @@ KNOWN_ANSWER_SIZE = (128, 192)
 Progress = Callable[[str], None]
 
 
-def export_bundle(weights: Path, out: Path, *, images: Path, progress: Progress = lambda step: None) -> Bundle:
-    """Writes the bundle of the model in ``weights`` to ``out`` and opens it.
+def export_bundle(
+    checkpoint: Checkpoint, out: Path, *, images: Path, progress: Progress = lambda step: None
+) -> Bundle:
+    """Writes the bundle of a trained model to ``out`` and opens it.
 
     images: a folder of photographs for the parity gate.  Nothing is written when a step fails: InputError for
     unusable arguments, ExportError (ParityError, ExactnessError) when the model cannot be exported.
     """
-    progress("loading weights")
-    checkpoint = load_checkpoint(weights)
     gains = deployed_gains(checkpoint.model)
     progress("making the entropy networks exact")
     model = exact_model(checkpoint.model, checkpoint.ranges)
@@ -105,12 +105,18 @@ def exactness_proof(model: S2CModel) -> dict[str, dict[str, float]]:
     for module in model.modules():
         if isinstance(module, IntegerConv):
             exact = module.integers()
-            proof[module.name] = {"bound": float(exact.bound.max()), "smallest_shift": float(exact.shifts.min())}
+            proof[module.name] = {
+                "bound": float(exact.bound.max()),
+                "smallest_shift": float(exact.shifts.min()),
+            }
     return proof
 
 
 def _gate(
-    files: Mapping[str, bytes], probes: Sequence[Mapping[str, Probe]], exact: Sequence[str], progress: Progress
+    files: Mapping[str, bytes],
+    probes: Sequence[Mapping[str, Probe]],
+    exact: Sequence[str],
+    progress: Progress,
 ) -> dict[str, Comparison]:
     """Parity of the files as written to disk, by graph."""
     parity = {}
@@ -131,7 +137,9 @@ def _pictures(images: Path) -> list[Tensor]:
         pixels = read_image(path).pixels
         height, width = (side // ALIGNMENT * ALIGNMENT for side in pixels.shape[:2])
         if height < KNOWN_ANSWER_SIZE[0] or width < KNOWN_ANSWER_SIZE[1]:
-            raise InputError(f"{path}: expected at least 192x128 pixels, found {pixels.shape[1]}x{pixels.shape[0]}")
+            raise InputError(
+                f"{path}: expected at least 192x128 pixels, found {pixels.shape[1]}x{pixels.shape[0]}"
+            )
         x = torch.from_numpy(pixels[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255
         pictures.append(x.contiguous())
     return pictures
@@ -176,7 +184,10 @@ def _manifest(
                 "precision": "float32",
                 "inputs": [_tensor(value) for value in graph.graph.input],
                 "outputs": [_tensor(value) for value in graph.graph.output],
-                "parity": {"relative_difference": parity[name].largest, "differing_values": parity[name].differing},
+                "parity": {
+                    "relative_difference": parity[name].largest,
+                    "differing_values": parity[name].differing,
+                },
             }
             for name, graph in graphs.items()
         },

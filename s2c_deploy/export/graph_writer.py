@@ -30,13 +30,18 @@ class GraphWriter:
         self._weights: dict[str, np.ndarray] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
+        self._renamed: dict[str, str] = {}
 
     def input(self, name: str, shape: Shape) -> str:
         self._inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
         return name
 
     def output(self, value: str, name: str, shape: Shape) -> None:
-        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"out_{name}"))
+        """Renames a value to an output: an Identity node would leave engines two names to choose from."""
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                names[:] = [name if n == value else n for n in names]
+        self._renamed[value] = name
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
 
     def weight(self, name: str, array: np.ndarray) -> str:
@@ -45,12 +50,14 @@ class GraphWriter:
 
     def node(self, op: str, *inputs: str, **attributes: int | str | list[int]) -> str:
         out = f"{op.lower()}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(op, list(inputs), [out], name=out, **attributes))
+        names = [self._renamed.get(name, name) for name in inputs]
+        self._nodes.append(helper.make_node(op, names, [out], name=out, **attributes))  # type: ignore[arg-type]
         return out
 
     def clip(self, x: str, low: float, high: float) -> str:
         bounds = [
-            self.weight(f"limit_{bound:g}".replace("-", "minus_"), np.array(bound, np.float32)) for bound in (low, high)
+            self.weight(f"limit_{bound:g}".replace("-", "minus_"), np.array(bound, np.float32))
+            for bound in (low, high)
         ]
         return self.node("Clip", x, *bounds)
 
@@ -64,7 +71,9 @@ class GraphWriter:
         for i, (x, kernel, padding) in enumerate(zip(inputs, exact.weights, layer.padding, strict=True)):
             names = [self.weight(f"{layer.name}.weight_{i}", kernel.detach().numpy().astype(np.float32))]
             if i == 0:
-                names.append(self.weight(f"{layer.name}.bias", exact.bias.detach().numpy().astype(np.float32)))
+                names.append(
+                    self.weight(f"{layer.name}.bias", exact.bias.detach().numpy().astype(np.float32))
+                )
             term = self.node("Conv", x, *names, pads=[padding] * 4, kernel_shape=list(kernel.shape[2:]))
             acc = self.node("Add", acc, term) if acc else term
         scale = self.per_channel(f"{layer.name}.scale", (-exact.shifts).exp2())
@@ -105,5 +114,8 @@ class GraphWriter:
             [numpy_helper.from_array(array, name) for name, array in self._weights.items()],
         )
         return helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="s2c-deploy"
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="s2c-deploy",
         )

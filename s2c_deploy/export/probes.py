@@ -12,6 +12,7 @@ from s2c_deploy.models.entropy_model import pack_anchors, pack_nonanchors, unpac
 from s2c_deploy.models.model import INDEX_GAIN, MEAN_STEPS, SCALE_LEVELS, Z_LIMIT
 from s2c_deploy.runtime.probe import Probe
 
+
 @torch.no_grad()
 def probe_graphs(model: S2CModel, gains: Gains, x: Tensor, quality: float) -> dict[str, Probe]:
     """Runs an exact model as the encoder would; x: float32 1 x 3 x H x W in [0, 1], sides multiples of 64."""
@@ -30,7 +31,9 @@ def probe_graphs(model: S2CModel, gains: Gains, x: Tensor, quality: float) -> di
     hyper = model.h_s(z_hat)
     record("h_s", {"z_hat": z_hat}, {"hyper": hyper})
     decoded: list[Tensor] = []
-    for k, (context, target) in enumerate(zip(model.group_contexts, y.split(model.config.groups, 1), strict=True)):
+    for k, (context, target) in enumerate(
+        zip(model.group_contexts, torch.split(y, list(model.config.groups), 1), strict=True)
+    ):
         inputs = {"hyper": hyper}
         if decoded:
             inputs["y_prev"] = torch.cat(decoded, 1)
@@ -42,7 +45,9 @@ def probe_graphs(model: S2CModel, gains: Gains, x: Tensor, quality: float) -> di
         y_cur = unpack(anchors, torch.zeros_like(anchors))
         indexes, means = _coded(context.nonanchor(features, y_cur / MEAN_STEPS))
         record(
-            f"context_{k}_nonanchor", {"features": features, "y_cur": y_cur}, {"indexes": indexes, "means": means}
+            f"context_{k}_nonanchor",
+            {"features": features, "y_cur": y_cur},
+            {"indexes": indexes, "means": means},
         )
         decoded.append(unpack(anchors, _decoded(pack_nonanchors(target), indexes, means)))
     y_hat = torch.cat(decoded, 1)

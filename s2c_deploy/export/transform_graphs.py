@@ -1,8 +1,8 @@
 """The float transforms g_a, h_a and g_s as ONNX graphs, traced by PyTorch's exporter, gains included.
 
-    g_a   x, gain               -> y        y gained, as h_a and the symbols want it
-    h_a   y, hyper_gain         -> z
-    g_s   y_hat, inverse_gain   -> x_hat    y_hat in 1/16 steps (inverse_gain holds the 1/16), x_hat unclipped
+g_a   x, gain               -> y        y gained, as h_a and the symbols want it
+h_a   y, hyper_gain         -> z
+g_s   y_hat, inverse_gain   -> x_hat    y_hat in 1/16 steps (inverse_gain holds the 1/16), x_hat unclipped
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ def _trace(
 ) -> onnx.ModelProto:
     file = io.BytesIO()
     example = (torch.zeros(data[1]), torch.ones(1, gain[1], 1, 1))
-    axes = {data[0]: {0: "batch", 2: "height", 3: "width"}, output: {0: "batch", 2: "out_height", 3: "out_width"}}
+    axes = {
+        data[0]: {0: "batch", 2: "height", 3: "width"},
+        output: {0: "batch", 2: "out_height", 3: "out_width"},
+    }
     with warnings.catch_warnings():
         # The TorchScript-based exporter is the one that writes opset 17 natively; the newer one writes 18 and
         # converts down, which TensorRT 8.6 users would have to trust.
@@ -61,7 +64,7 @@ def _trace(
         torch.onnx.export(
             module.eval(),
             example,
-            file,
+            file,  # type: ignore[arg-type]
             opset_version=OPSET,
             input_names=[data[0], gain[0]],
             output_names=[output],

@@ -25,6 +25,16 @@ class ChannelNorm(nn.Module):
         return y.permute(0, 3, 1, 2)
 
 
+def residual_projection(inputs: int, outputs: int) -> nn.Conv2d:
+    """The last 1x1 convolution of a residual branch, zero at first: a new block is the identity, which lets deep
+    stacks start at a high learning rate."""
+    projection = nn.Conv2d(inputs, outputs, 1)
+    nn.init.zeros_(projection.weight)
+    assert projection.bias is not None
+    nn.init.zeros_(projection.bias)
+    return projection
+
+
 class SeparableConv(nn.Module):
     """x + PW(DW5x5(LeakyReLU(PW(x)))): the spatial interaction of S2C-Conv."""
 
@@ -33,11 +43,12 @@ class SeparableConv(nn.Module):
         self.norm = ChannelNorm(width) if norm else nn.Identity()
         self.expand = nn.Conv2d(width, width, 1)
         self.depthwise = nn.Conv2d(width, width, 5, padding=2, groups=width)
-        self.project = nn.Conv2d(width, width, 1)
+        self.project = residual_projection(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         v = F.leaky_relu(self.expand(self.norm(x)), 0.01)
-        return x + self.project(self.depthwise(v))
+        out: Tensor = x + self.project(self.depthwise(v))
+        return out
 
 
 class WindowAttention(nn.Module):
@@ -53,7 +64,7 @@ class WindowAttention(nn.Module):
         self.head_size = width // self.heads
         self.norm = ChannelNorm(width)
         self.qkv = nn.Conv2d(width, 3 * width, 1)
-        self.project = nn.Conv2d(width, width, 1)
+        self.project = residual_projection(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
@@ -66,7 +77,8 @@ class WindowAttention(nn.Module):
         weights = torch.softmax((q * self.head_size**-0.5) @ k.transpose(-2, -1), dim=-1)
         y = (weights @ v).reshape(b, rows, columns, self.heads, WINDOW, WINDOW, self.head_size)
         y = y.permute(0, 3, 6, 1, 4, 2, 5).reshape(b, c, h, w)
-        return x + self.project(y)
+        out: Tensor = x + self.project(y)
+        return out
 
 
 class ChannelAggregation(nn.Module):
@@ -87,7 +99,7 @@ class ChannelAggregation(nn.Module):
             self.value = nn.Conv2d(width, hidden, 1)
         if structure in ("conv_ffn", "glu_dw"):
             self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.project = nn.Conv2d(hidden, width, 1)
+        self.project = residual_projection(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         v = self.norm(x)
@@ -99,7 +111,8 @@ class ChannelAggregation(nn.Module):
             hidden = self.depthwise(hidden)
         if self.gated:
             hidden = hidden * self.value(v)
-        return x + self.project(hidden)
+        out: Tensor = x + self.project(hidden)
+        return out
 
 
 def spatial_interaction(kind: str, width: int, *, norm: bool) -> nn.Module:
@@ -114,7 +127,9 @@ def spatial_interaction(kind: str, width: int, *, norm: bool) -> nn.Module:
 class S2CBlock(nn.Sequential):
     """One S2CFormer block; keeps the shape."""
 
-    def __init__(self, width: int, *, spatial: str, spatial_norm: bool, expansion: int, aggregation: str) -> None:
+    def __init__(
+        self, width: int, *, spatial: str, spatial_norm: bool, expansion: int, aggregation: str
+    ) -> None:
         super().__init__()
         self.spatial = spatial_interaction(spatial, width, norm=spatial_norm)
         self.aggregation = ChannelAggregation(width, expansion=expansion, structure=aggregation)

@@ -32,7 +32,7 @@ _PARTS = {
 
 
 def _macs(module: nn.Module, output: Tensor) -> int:
-    """Multiply-accumulates of one call of a leaf that has any; biases, norms and point-wise functions are not counted."""
+    """Multiply-accumulates of one call of a module; biases, norms and point-wise functions are not counted."""
     if isinstance(module, nn.Conv2d):
         return output.numel() // output.shape[0] * module.weight[0].numel()
     if isinstance(module, WindowAttention):

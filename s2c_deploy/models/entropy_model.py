@@ -69,6 +69,7 @@ class CheckerboardConv(nn.Conv2d):
 
     @property
     def masked_weight(self) -> Tensor:
+        """The weight as it is used, O x I x 5 x 5."""
         return self.weight * self.mask
 
     def forward(self, x: Tensor) -> Tensor:

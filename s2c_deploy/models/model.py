@@ -42,8 +42,8 @@ class _BoundedIndex(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        (grad,) = grads
+        x: Tensor = ctx.saved_tensors[0]  # type: ignore[attr-defined]
+        grad = grads[0]
         passes = ((x >= 0) | (grad < 0)) & ((x <= SCALE_LEVELS - 1) | (grad > 0))
         return grad * passes
 
@@ -131,15 +131,13 @@ class S2CModel(nn.Module):
         bits_z = gaussian_bits(self._rate_symbols(z, z_symbols), z_index)
         y_hat, bits_y = self._latent(y, self.h_s(z_symbols))
         x_hat = self.g_s(y_hat * self.log_inverse_gain[levels].exp()[:, :, None, None])
-        return ModelOutput(
-            x_hat=x_hat, y_hat=y_hat, bits_y=bits_y, bits_z=bits_z.flatten(1).sum(1)
-        )
+        return ModelOutput(x_hat=x_hat, y_hat=y_hat, bits_y=bits_y, bits_z=bits_z.flatten(1).sum(1))
 
     def _latent(self, y: Tensor, hyper: Tensor) -> tuple[Tensor, Tensor]:
         """Goes through the groups and passes as the decoder does; returns y_hat and bits per sample."""
         bits = y.new_zeros(y.shape[0])
         decoded: list[Tensor] = []
-        for context, target in zip(self.group_contexts, y.split(self.config.groups, dim=1), strict=True):
+        for context, target in zip(self.group_contexts, torch.split(y, list(self.config.groups), dim=1), strict=True):
             earlier = torch.cat(decoded, dim=1) if decoded else target[:, :0]
             features = context.features(hyper, earlier)
             anchors, pass_bits = self._code(pack_anchors(target), context.anchor(features))
@@ -172,9 +170,7 @@ class S2CModel(nn.Module):
         return v + torch.rand_like(v) - 0.5 if self.training else symbols
 
 
-def rate_distortion_loss(
-    output: ModelOutput, x: Tensor, lmbdas: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def rate_distortion_loss(output: ModelOutput, x: Tensor, lmbdas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Per sample: lmbda * 255^2 * MSE + bpp (CompressAI's convention), MSE, and bpp; each of shape B."""
     pixels = x.shape[-2] * x.shape[-1]
     mse = F.mse_loss(output.x_hat.float(), x, reduction="none").flatten(1).mean(1)

@@ -12,7 +12,12 @@ from torch import Tensor, nn
 from s2c_deploy.errors import ExportError
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.entropy_model import GroupContext, HyperSynthesis
-from s2c_deploy.quantize.exact_entropy import ContextRanges, ExactGroupContext, ExactHyperSynthesis, HyperRanges
+from s2c_deploy.quantize.exact_entropy import (
+    ContextRanges,
+    ExactGroupContext,
+    ExactHyperSynthesis,
+    HyperRanges,
+)
 
 
 class _Largest:
@@ -34,7 +39,7 @@ class _Largest:
 
 def _watch(model: S2CModel, seen: _Largest) -> None:
     for i in (1, 3, 5):
-        model.h_s[i].register_forward_hook(seen.output_of(f"h_s.{i}"))  # type: ignore[operator, union-attr]
+        model.h_s[i].register_forward_hook(seen.output_of(f"h_s.{i}"))
     for k, context in enumerate(model.group_contexts):
         context.mix.register_forward_pre_hook(seen.input_of(f"{k}.mixed"))
         for network in ("anchor", "nonanchor"):
@@ -72,7 +77,9 @@ def exact_model(model: S2CModel, ranges: Mapping[str, Tensor]) -> S2CModel:
     h_s = ExactHyperSynthesis(
         model.h_s, HyperRanges(first=ranges["h_s.1"], second=ranges["h_s.3"], hyper=ranges["h_s.5"])
     )
-    exact = [_exact_context(k, context, h_s, ranges, model.config.groups) for k, context in enumerate(contexts)]
+    exact = [
+        _exact_context(k, context, h_s, ranges, model.config.groups) for k, context in enumerate(contexts)
+    ]
     model.h_s = h_s  # type: ignore[assignment]
     model.contexts = nn.ModuleList(exact)
     return model.eval()
@@ -85,7 +92,11 @@ def range_names(groups: int) -> list[str]:
 
 
 def _exact_context(
-    k: int, context: GroupContext, h_s: ExactHyperSynthesis, seen: Mapping[str, Tensor], groups: tuple[int, ...]
+    k: int,
+    context: GroupContext,
+    h_s: ExactHyperSynthesis,
+    seen: Mapping[str, Tensor],
+    groups: tuple[int, ...],
 ) -> ExactGroupContext:
     start = sum(groups[:k])
     ranges = ContextRanges(

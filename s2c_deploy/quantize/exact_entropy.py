@@ -61,7 +61,12 @@ class ExactHyperSynthesis(nn.Module):
         self.hyper_grid = grid_for(ranges.hyper, SPATIAL_LIMIT)
         # The four sub-pixels of a channel share its exponent.
         self.first = IntegerConv(
-            "h_s.0", [_conv(first)], [whole], out=after_first.exponents.repeat_interleave(4), low=0, high=SPATIAL_LIMIT
+            "h_s.0",
+            [_conv(first)],
+            [whole],
+            out=after_first.exponents.repeat_interleave(4),
+            low=0,
+            high=SPATIAL_LIMIT,
         )
         self.second = IntegerConv(
             "h_s.1",
@@ -85,6 +90,8 @@ class ExactHyperSynthesis(nn.Module):
 class ExactParameterNetwork(nn.Module):
     """ReLU, point-wise convolution, ReLU, point-wise convolution, on packed integer features."""
 
+    units: Tensor
+
     def __init__(self, name: str, network: nn.Sequential, features: Grid, hidden: Tensor) -> None:
         super().__init__()
         hidden_grid = grid_for(hidden, POINTWISE_LIMIT)
@@ -92,7 +99,12 @@ class ExactParameterNetwork(nn.Module):
         channels = last.out_channels // 2
         out = torch.tensor([INDEX_GAIN, MEAN_STEPS]).log2().repeat_interleave(channels)
         self.first = IntegerConv(
-            f"{name}.0", [_conv(network[1])], [features], out=hidden_grid.exponents, low=0, high=POINTWISE_LIMIT
+            f"{name}.0",
+            [_conv(network[1])],
+            [features],
+            out=hidden_grid.exponents,
+            low=0,
+            high=POINTWISE_LIMIT,
         )
         self.second = IntegerConv(
             f"{name}.1", [last], [hidden_grid], out=out, low=-PARAMETER_LIMIT, high=PARAMETER_LIMIT
@@ -108,6 +120,9 @@ class ExactParameterNetwork(nn.Module):
 class ExactGroupContext(nn.Module):
     """Context and parameter networks of one group, on integers."""
 
+    earlier_shifts: Tensor
+    current_shifts: Tensor
+
     def __init__(self, name: str, context: GroupContext, hyper: Grid, ranges: ContextRanges) -> None:
         super().__init__()
         mixed = grid_for(ranges.mixed, POINTWISE_LIMIT)
@@ -121,7 +136,9 @@ class ExactGroupContext(nn.Module):
             grids.append(earlier)
         current = self._latent_grid(ranges.current)
         self.register_buffer("current_shifts", 4 - current.exponents)
-        self.input = IntegerConv(f"{name}.input", inputs, grids, out=mixed.exponents, low=0, high=POINTWISE_LIMIT)
+        self.input = IntegerConv(
+            f"{name}.input", inputs, grids, out=mixed.exponents, low=0, high=POINTWISE_LIMIT
+        )
         signed = {"out": features.exponents, "low": -FEATURE_LIMIT, "high": FEATURE_LIMIT}
         self.mix = IntegerConv(f"{name}.mix", [context.mix], [mixed], **signed)  # type: ignore[arg-type]
         self.spatial = IntegerConv(f"{name}.spatial", [context.spatial], [current], **signed)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2c_deploy.errors import ExactnessError
+from s2c_deploy.models.entropy_model import CheckerboardConv
 
 EXACT_LIMIT = 2**24
 #: Largest operand that TF32 tensor cores take without rounding is 2^11; weights and activations stay below.
@@ -97,7 +98,7 @@ class IntegerConv(nn.Module):
     def _quantize(self) -> IntegerWeights:
         folded = []
         for i, conv in enumerate(self._convs()):
-            weight = conv.masked_weight if hasattr(conv, "masked_weight") else conv.weight
+            weight = conv.masked_weight if isinstance(conv, CheckerboardConv) else conv.weight
             folded.append(weight * torch.exp2(-getattr(self, f"in_exponents_{i}"))[None, :, None, None])
         bias = torch.stack([c.bias for c in self._convs() if c.bias is not None]).sum(0)
         exponents = self._exponents([w.detach() for w in folded], bias.detach())
@@ -165,4 +166,3 @@ def grid_for(largest: Tensor, limit: int) -> Grid:
     """The finest per-channel grid whose integers stay within ``limit`` for values up to ``largest``."""
     exponents = floor_log2(limit / largest.clamp_min(limit * 2.0**-12).double())
     return Grid(exponents=exponents, limit=limit)
-

@@ -23,22 +23,26 @@ class OpenVinoRunner(Runner):
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
         try:
-            self._model = ov.Core().compile_model(str(graph), "CPU", config)
+            core = ov.Core()
+            source = core.read_model(str(graph))
+            self._model = core.compile_model(source, "CPU", config)
         except Exception as error:
             raise EngineError(f"OpenVINO cannot load {graph.name}: {error}") from error
         found = str(self._model.get_property("INFERENCE_PRECISION_HINT")).lower()
         if "float32" not in found and "f32" not in found:
             raise EngineError(f"OpenVINO: expected precision float32, found {found}")
         self.provider = f"openvino {ov.__version__.split('-')[0]} CPU"
-        self.inputs = tuple(_spec(port) for port in self._model.inputs)
-        self.outputs = tuple(_spec(port) for port in self._model.outputs)
+        # Compiling merges tensors and with them their names; the order of inputs and outputs stays the file's.
+        self.inputs = tuple(_spec(port) for port in source.inputs)
+        self.outputs = tuple(_spec(port) for port in source.outputs)
         self._request = self._model.create_infer_request()
 
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        results = self._request.infer(dict(inputs), share_inputs=True, share_outputs=False)
-        return {port.get_any_name(): array for port, array in results.items()}
+        ordered = {i: inputs[spec.name] for i, spec in enumerate(self.inputs)}
+        results = self._request.infer(ordered, share_inputs=True, share_outputs=False)
+        return {spec.name: results[i] for i, spec in enumerate(self.outputs)}
 
 
-def _spec(port: ov.ConstOutput) -> TensorSpec:
+def _spec(port: ov.Output) -> TensorSpec:
     shape = tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
     return TensorSpec(name=port.get_any_name(), shape=shape)

@@ -134,7 +134,7 @@ class _Run:
         loss, mse, bpp = rate_distortion_loss(output, x, lmbdas)
         weights = (self.lmbdas.median() / lmbdas) ** settings.lmbda_weight
         self.optimizer.zero_grad(set_to_none=True)
-        (loss * weights).mean().backward()
+        (loss * weights).mean().backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         if torch.isfinite(norm):
             self.optimizer.step()
@@ -149,7 +149,11 @@ class _Run:
         torch._foreach_lerp_(averages, [p.detach() for p in self.model.state_dict().values()], 1 - decay)
 
     def _log(self, loss: Tensor, mse: Tensor, bpp: Tensor) -> None:
-        self.sums += [float(loss.detach().mean()), float((-10 * mse.detach().log10()).mean()), float(bpp.detach().mean())]
+        self.sums += [
+            float(loss.detach().mean()),
+            float((-10 * mse.detach().log10()).mean()),
+            float(bpp.detach().mean()),
+        ]
         if self.step % LOG_EVERY:
             return
         means, self.sums = self.sums / LOG_EVERY, np.zeros(3)

@@ -18,7 +18,9 @@ from s2c_deploy.quantize import activation_ranges
 from s2c_deploy.train.data import PictureCache
 
 
-def release(config: ModelConfig, weights: Mapping[str, Tensor], cache: PictureCache, out: Path, *, pictures: int) -> None:
+def release(
+    config: ModelConfig, weights: Mapping[str, Tensor], cache: PictureCache, out: Path, *, pictures: int
+) -> None:
     """Writes ``out/weights.safetensors``: float16 weights, and the ranges of those very weights on ``pictures``
     training pictures."""
     halves = {name: tensor.half() for name, tensor in weights.items()}

@@ -1,0 +1,218 @@
+"""``compress`` and ``decompress``: one file, or a folder of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from s2c_deploy.cli.bundles import bundle_of_stream, bundle_to_write_with
+from s2c_deploy.errors import InputError, S2CError
+
+Record = dict[str, Any]
+BundleOption = Annotated[
+    Path | None, typer.Option(help="Bundle folder. [default: $S2C_BUNDLE, else the one under ./engines]")
+]
+BackendOption = Annotated[str, typer.Option(help="auto, openvino, onnxruntime, torch or tensorrt.")]
+ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the engine; 0 lets it choose.")]
+ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
+MaxPixelsOption = Annotated[
+    int, typer.Option(min=1, help="Refuse larger pictures before allocating anything.")
+]
+MAX_PIXELS = 2**27
+
+
+def compress(
+    source: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
+    target: Annotated[
+        Path | None, typer.Argument(help="A .s2c file, or a folder. [default: beside SOURCE]")
+    ] = None,
+    quality: Annotated[
+        float, typer.Option("--quality", "-q", help="1 (small) to 8 (good), in steps of 1/32.")
+    ] = 4,
+    bundle: BundleOption = None,
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = 0,
+    tile: Annotated[int, typer.Option(help="Code tiles of this side apart (a multiple of 64); 0: none.")] = 0,
+    background: Annotated[
+        str | None,
+        typer.Option(help="Colour that shows through transparent pixels; without it they are refused."),
+    ] = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compress pictures to .s2c streams.
+
+    s2c-deploy compress photo.png photo.s2c
+
+    s2c-deploy compress --quality 6 photos/ streams/
+    """
+    jobs = list(_jobs(source, target, ".s2c", reading_pictures=True, force=force))
+    from s2c_deploy.codec import Codec
+    from s2c_deploy.files import atomic_write
+    from s2c_deploy.image import read_image
+
+    with Codec.open(bundle_to_write_with(bundle), backend, threads=threads, max_pixels=max_pixels) as codec:
+
+        def one(path: Path, out: Path) -> Record:
+            image = read_image(path, background=background, max_pixels=max_pixels)
+            started = time.perf_counter()
+            data = codec.compress(image.pixels, quality, tile=tile, icc=image.icc, exif=image.exif)
+            seconds = time.perf_counter() - started
+            with atomic_write(out) as temporary:
+                temporary.write_bytes(data)
+            return _record(path, out, codec.backend, image.width, image.height, len(data), seconds)
+
+        _run(jobs, one, "compressing", as_json)
+
+
+def decompress(
+    source: Annotated[Path, typer.Argument(help="A .s2c stream, or a folder of streams.")],
+    target: Annotated[
+        Path | None, typer.Argument(help="A picture (.png .ppm .tiff .jpg .webp …), or a folder.")
+    ] = None,
+    bundle: BundleOption = None,
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = 0,
+    suffix: Annotated[
+        str, typer.Option(help="Picture format when SOURCE is a folder or TARGET is not given.")
+    ] = ".png",
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Decompress .s2c streams to pictures; the bundle that made a stream is found by its fingerprint.
+
+    s2c-deploy decompress photo.s2c photo.png
+
+    s2c-deploy decompress streams/ pictures/ --suffix .webp
+    """
+    jobs = list(_jobs(source, target, suffix, reading_pictures=False, force=force))
+    from s2c_deploy.bitstream import parse
+    from s2c_deploy.codec import Codec
+    from s2c_deploy.image import Image, write_image
+
+    codecs: dict[Path, Codec] = {}
+
+    def one(path: Path, out: Path) -> Record:
+        data = _read(path)
+        started = time.perf_counter()
+        stream = parse(data, max_pixels=max_pixels)
+        folder = bundle_of_stream(bundle, stream.fingerprint, f"{stream.variant}-{stream.preset}")
+        if folder not in codecs:
+            codecs[folder] = Codec.open(folder, backend, threads=threads)
+            started = time.perf_counter()
+        pixels = codecs[folder].decompress_stream(stream)
+        seconds = time.perf_counter() - started
+        write_image(out, Image(pixels=pixels, icc=stream.icc, exif=stream.exif))
+        return _record(path, out, codecs[folder].backend, stream.width, stream.height, len(data), seconds)
+
+    try:
+        _run(jobs, one, "decompressing", as_json)
+    finally:
+        for codec in codecs.values():
+            codec.close()
+
+
+def _record(
+    path: Path, out: Path, backend: str, width: int, height: int, size: int, seconds: float
+) -> Record:
+    return {
+        "source": str(path),
+        "target": str(out),
+        "backend": backend,
+        "width": width,
+        "height": height,
+        "bytes": size,
+        "bpp": round(size * 8 / (width * height), 5),
+        "seconds": round(seconds, 4),
+    }
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _jobs(
+    source: Path, target: Path | None, suffix: str, *, reading_pictures: bool, force: bool
+) -> Iterator[tuple[Path, Path]]:
+    """Pairs of source and target; InputError before any work when one is missing or in the way."""
+    if not source.exists():
+        raise InputError(f"no file or folder {source}")
+    if source.is_dir():
+        pairs = _folder_jobs(source, target if target is not None else source, suffix, reading_pictures)
+    else:
+        out = target if target is not None else source.with_suffix(suffix)
+        pairs = [(source, out / source.with_suffix(suffix).name if out.is_dir() else out)]
+    for path, out in pairs:
+        if out.exists() and not force:
+            raise InputError(f"{out} exists", hint="overwrite it with --force, or name another target")
+        yield path, out
+
+
+def _folder_jobs(source: Path, target: Path, suffix: str, reading_pictures: bool) -> list[tuple[Path, Path]]:
+    if reading_pictures:
+        from s2c_deploy.image import list_images
+
+        paths = list_images(source)
+    else:
+        paths = sorted(source.glob("*.s2c"))
+        if not paths:
+            raise InputError(f"no .s2c streams in {source}")
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file", hint="name a folder for the results of a folder")
+    target.mkdir(parents=True, exist_ok=True)
+    outs = [target / path.with_suffix(suffix).name for path in paths]
+    for path, out in zip(paths, outs, strict=True):
+        if outs.count(out) > 1:
+            raise InputError(
+                f"{path} and another picture of its name would both become {out}", hint="rename one"
+            )
+    return list(zip(paths, outs, strict=True))
+
+
+def _run(
+    jobs: list[tuple[Path, Path]], one: Callable[[Path, Path], Record], doing: str, as_json: bool
+) -> None:
+    """Runs every job; a failing file does not stop the others, but the first failure decides the exit code."""
+    from rich.console import Console
+    from rich.progress import track
+
+    records: list[Record] = []
+    failure: S2CError | None = None
+    shown = track(
+        jobs, description=doing, console=Console(stderr=True), disable=len(jobs) == 1, transient=True
+    )
+    for path, out in shown:
+        try:
+            records.append(one(path, out))
+        except S2CError as error:
+            if len(jobs) == 1:
+                raise
+            failure = failure or error
+            records.append({"source": str(path), "error": str(error), "exit_code": error.exit_code})
+    if as_json:
+        typer.echo(json.dumps(records if len(jobs) > 1 else records[0], indent=1))
+    else:
+        for record in records:
+            typer.echo(_line(record), err="error" in record)
+    if failure is not None:
+        raise typer.Exit(failure.exit_code)
+
+
+def _line(record: Record) -> str:
+    if "error" in record:
+        return f"error: {record['source']}: {record['error']}"
+    size = f"{record['width']}x{record['height']}, {record['bytes']} bytes, {record['bpp']:.4f} bpp"
+    return (
+        f"{record['source']} -> {record['target']}: {size}, {record['seconds']:.3f} s on {record['backend']}"
+    )

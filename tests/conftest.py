@@ -1,0 +1,43 @@
+"""Fixtures shared by all tests: real pictures, and one bundle exported from the shipped weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pil
+
+from s2c_deploy.image import Pixels, read_image
+
+ROOT = Path(__file__).resolve().parent.parent
+PHOTOGRAPH = ROOT / "export" / "photographs" / "kodim23.png"
+
+
+@pytest.fixture(scope="session")
+def photograph() -> Pixels:
+    """uint8 512 x 768 x 3: a photograph of the Kodak set."""
+    return read_image(PHOTOGRAPH).pixels
+
+
+@pytest.fixture(scope="session")
+def small_photograph(photograph: Pixels) -> Pixels:
+    """uint8 128 x 192 x 3: a part of it with edges and texture."""
+    return np.ascontiguousarray(photograph[150:278, 300:492])
+
+
+@pytest.fixture(scope="session")
+def bundle_path(tmp_path_factory: pytest.TempPathFactory, small_photograph: Pixels) -> Path:
+    """The shipped S2C-Conv weights, exported; parity is checked on the small photograph to save time.
+
+    Read-only by agreement: a test that damages a bundle copies it first.
+    """
+    from s2c_deploy.export.checkpoint import load_checkpoint
+    from s2c_deploy.export.exporter import export_bundle
+
+    folder = tmp_path_factory.mktemp("bundles")
+    (folder / "photographs").mkdir()
+    Pil.fromarray(small_photograph).save(folder / "photographs" / "small.png")
+    path = folder / "conv-tiny"
+    export_bundle(load_checkpoint(ROOT / "export" / "conv"), path, images=folder / "photographs")
+    return path
