@@ -131,11 +131,8 @@ def open_bundle(path: Path) -> Bundle:
     """
     manifest = read_manifest(path)
     check_files(path, manifest)
-    try:
-        config = ModelConfig(**_as_tuples(manifest["model"]))
-        names = set(manifest["graphs"])
-    except (TypeError, KeyError, InputError) as error:
-        raise BundleError(f"{MANIFEST}: model: {error}") from error
+    config = _model_config(manifest["model"])
+    names = set(manifest["graphs"])
     if missing := set(graph_names(config)) - names:
         raise BundleError(
             f"{MANIFEST}: graphs: expected {', '.join(sorted(missing))} too, found {sorted(names)}"
@@ -157,8 +154,21 @@ def open_bundle(path: Path) -> Bundle:
     return Bundle(path=path, config=config, fingerprint=found, manifest=manifest, tables=tables, gains=gains)
 
 
-def _as_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+def _model_config(fields: Mapping[str, Any]) -> ModelConfig:
+    """The manifest's model; BundleError unless every field has its type and the shape is a possible one."""
+    try:
+        config = ModelConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        channels = (config.latent_channels, config.hyper_channels, config.context_width)
+        counts = (*config.widths, *config.depths, config.expansion, *channels)
+        if not all(type(count) is int and count > 0 for count in counts):
+            raise TypeError(f"expected positive whole numbers, found {counts}")
+        if config.groups[-1] <= 0:
+            raise TypeError(f"latent_channels: expected room for {len(config.groups)} groups, found {channels[0]}")
+        if not (isinstance(config.preset, str) and isinstance(config.lmbdas, tuple) and config.lmbdas):
+            raise TypeError("expected the name of a preset and a list of lmbdas")
+    except (TypeError, InputError) as error:
+        raise BundleError(f"{MANIFEST}: model: {error}") from error
+    return config
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -170,7 +180,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(f"{file}: expected at most {MAX_MANIFEST_BYTES} bytes, found {file.stat().st_size}")
     try:
         manifest = json.loads(file.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{file}: expected JSON: {error}") from error
     if not isinstance(manifest, dict):
         raise BundleError(f"{file}: expected an object, found {type(manifest).__name__}")
@@ -210,7 +220,8 @@ def _check_entries(file: Path, manifest: Mapping[str, Any]) -> None:
         if not (isinstance(size, int) and 0 <= size <= MAX_FILE_BYTES and isinstance(digest, str)):
             raise BundleError(f"{file}: files: {name}: expected a size and a sha256, found {entry!r:.80}")
     for name, graph in manifest["graphs"].items():
-        if not (isinstance(graph, dict) and graph.get("file") in manifest["files"] and "exact" in graph):
+        listed = isinstance(graph, dict) and graph.get("file") in list(manifest["files"])
+        if not (listed and isinstance(graph.get("exact"), bool)):
             raise BundleError(
                 f"{file}: graphs: {name}: expected a listed file and exact, found {graph!r:.80}"
             )
@@ -265,17 +276,29 @@ def write_bundle(
     }
     manifest = describe(entries)
     manifest["fingerprint"] = fingerprint(manifest).hex()
-    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         new.mkdir()
         for name, data in files.items():
             (new / name).write_bytes(data)
         (new / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        old = path.with_name(new.name + ".old")
-        if path.exists():
-            os.rename(path, old)
-        os.rename(new, path)
-        shutil.rmtree(old, ignore_errors=True)
+        _swap(new, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}", hint="choose another --out") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Renames a folder to ``path``; what was there is deleted, or stays if the renaming fails."""
+    old = path.with_name(new.name + ".old")
+    if replaced := path.exists():
+        os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except BaseException:
+        if replaced:
+            os.rename(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

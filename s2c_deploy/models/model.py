@@ -30,6 +30,8 @@ MEAN_STEPS = 16
 #: Bounds of what is coded: hyper-latent symbols, and means in whole symbols.
 Z_LIMIT, MEAN_LIMIT = 127, 2047
 _LIKELIHOOD_FLOOR = 1e-9
+#: Gain of the middle level at the start of training: latents of a few units, so that symbols are not all zero.
+FIRST_GAIN = 16.0
 
 
 class _BoundedIndex(torch.autograd.Function):
@@ -98,7 +100,7 @@ class S2CModel(nn.Module):
         self.contexts = nn.ModuleList(GroupContext(config, k) for k in range(len(config.groups)))
         self.g_s = Synthesis(config)
         steps = torch.tensor(config.lmbdas).log()[:, None]
-        gains = 0.5 * (steps - steps.mean()) + math.log(4.0)
+        gains = 0.5 * (steps - steps.mean()) + math.log(FIRST_GAIN)
         self.log_gain = nn.Parameter(gains.repeat(1, config.latent_channels))
         self.log_inverse_gain = nn.Parameter(-gains.repeat(1, config.latent_channels))
         self.log_hyper_gain = nn.Parameter(torch.zeros(config.levels, config.hyper_channels))

@@ -8,9 +8,18 @@ from s2c_deploy.models.blocks import S2CBlock
 from s2c_deploy.presets import ModelConfig
 
 
+def unit_gain(conv: nn.Conv2d) -> nn.Conv2d:
+    """Starts a convolution of the main path so that it keeps the variance of its input.
+
+    PyTorch's default keeps a third of it: after four stages latents are so small that every symbol rounds to zero.
+    """
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")
+    return conv
+
+
 def subpixel_conv(inputs: int, outputs: int) -> nn.Sequential:
     """3x3 convolution and sub-pixel shuffle: doubles the resolution."""
-    return nn.Sequential(nn.Conv2d(inputs, 4 * outputs, 3, padding=1), nn.PixelShuffle(2))
+    return nn.Sequential(unit_gain(nn.Conv2d(inputs, 4 * outputs, 3, padding=1)), nn.PixelShuffle(2))
 
 
 def _blocks(config: ModelConfig, stage: int) -> list[nn.Module]:
@@ -33,9 +42,9 @@ class Analysis(nn.Sequential):
         layers: list[nn.Module] = []
         inputs = 3
         for stage, width in enumerate(config.widths):
-            layers += [nn.Conv2d(inputs, width, 3, stride=2, padding=1), *_blocks(config, stage)]
+            layers += [unit_gain(nn.Conv2d(inputs, width, 3, stride=2, padding=1)), *_blocks(config, stage)]
             inputs = width
-        layers.append(nn.Conv2d(inputs, config.latent_channels, 3, stride=2, padding=1))
+        layers.append(unit_gain(nn.Conv2d(inputs, config.latent_channels, 3, stride=2, padding=1)))
         super().__init__(*layers)
 
 
@@ -58,9 +67,9 @@ class HyperAnalysis(nn.Sequential):
     def __init__(self, config: ModelConfig) -> None:
         n = config.hyper_channels
         super().__init__(
-            nn.Conv2d(config.latent_channels, n, 3, padding=1),
+            unit_gain(nn.Conv2d(config.latent_channels, n, 3, padding=1)),
             nn.LeakyReLU(0.01),
-            nn.Conv2d(n, n, 5, stride=2, padding=2),
+            unit_gain(nn.Conv2d(n, n, 5, stride=2, padding=2)),
             nn.LeakyReLU(0.01),
-            nn.Conv2d(n, n, 5, stride=2, padding=2),
+            unit_gain(nn.Conv2d(n, n, 5, stride=2, padding=2)),
         )

@@ -41,7 +41,7 @@ class TrainSettings:
     decay_from: float = 0.4
     clip: float = 1.0
     ema_decay: float = 0.999
-    lmbda_weight: float = 0.25
+    lmbda_weight: float = 0.5
     seed: int = 0
     device: str = "cpu"
     bfloat16: bool = False
