@@ -36,6 +36,8 @@ KNOWN_ANSWERS = "known_answers.npz"
 #: Bounds before anything is read: a manifest is a few kB, the largest graph some hundred MB.
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILE_BYTES = 4 << 30
+#: The context graphs give indexes of 0..63; the sums of an exact layer stay below 2^24.
+SCALE_LEVELS, EXACT_LIMIT = 64, 2**24
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -144,6 +146,8 @@ def open_bundle(path: Path) -> Bundle:
         )
     arrays = load_arrays(path / TABLES)
     tables = FrequencyTables.from_arrays(arrays)
+    if tables.count < SCALE_LEVELS:
+        raise BundleError(f"{TABLES}: sizes: expected {SCALE_LEVELS} tables or more, found {tables.count}")
     try:
         gains = Gains(**{name: arrays[name] for name in ("gain", "inverse_gain", "hyper_gain", "z_indexes")})
     except KeyError as error:
@@ -206,6 +210,8 @@ _STRUCTURE: dict[str, type] = {
     "weights_sha256": str,
     "files": dict,
     "graphs": dict,
+    "exactness": dict,
+    "tools": dict,
 }
 
 
@@ -221,13 +227,18 @@ def _check_entries(file: Path, manifest: Mapping[str, Any]) -> None:
             raise BundleError(f"{file}: files: {name}: expected a size and a sha256, found {entry!r:.80}")
     for name, graph in manifest["graphs"].items():
         listed = isinstance(graph, dict) and graph.get("file") in list(manifest["files"])
-        if not (listed and isinstance(graph.get("exact"), bool)):
+        if not (listed and isinstance(graph.get("exact"), bool) and isinstance(graph.get("precision"), str)):
             raise BundleError(
-                f"{file}: graphs: {name}: expected a listed file and exact, found {graph!r:.80}"
+                f"{file}: graphs: {name}: expected a listed file, exact and precision, found {graph!r:.80}"
             )
     for name in (TABLES, KNOWN_ANSWERS):
         if name not in manifest["files"]:
             raise BundleError(f"{file}: files: expected {name}, found {', '.join(sorted(manifest['files']))}")
+    layers = manifest["exactness"].get("layers")
+    proofs = list(layers.values()) if isinstance(layers, dict) else []
+    bounds = [proof.get("bound") if isinstance(proof, dict) else None for proof in proofs]
+    if not bounds or not all(isinstance(bound, int | float) and 0 <= bound < EXACT_LIMIT for bound in bounds):
+        raise BundleError(f"{file}: exactness: expected bounds below 2^24 of every layer, found {layers!r:.80}")
 
 
 def check_files(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -249,7 +260,11 @@ def load_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
     """The arrays of an .npz; BundleError if it is not one (pickled objects are refused)."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            loaded = {name: arrays[name] for name in arrays.files}
+        # A member that is no .npy comes as its bytes.
+        if strays := [name for name, array in loaded.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{', '.join(strays)} is none")
+        return loaded
     except Exception as error:
         raise BundleError(f"{file}: expected an .npz of plain arrays: {error}") from error
 

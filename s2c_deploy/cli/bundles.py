@@ -12,8 +12,8 @@ BUNDLE_VARIABLE = "S2C_BUNDLE"
 
 
 def known_bundles() -> list[Path]:
-    """Bundles under ./engines, by name."""
-    return sorted(manifest.parent for manifest in ENGINES.glob("*/manifest.json"))
+    """Bundles under ./engines, by name; hidden folders are those of an export that was interrupted."""
+    return sorted(manifest.parent for manifest in ENGINES.glob("[!.]*/manifest.json"))
 
 
 def bundle_to_write_with(given: Path | None) -> Path:

@@ -93,6 +93,7 @@ def decompress(
 
     s2c-deploy decompress streams/ pictures/ --suffix .webp
     """
+    suffix = suffix if suffix.startswith(".") else f".{suffix}"
     jobs = list(_jobs(source, target, suffix, reading_pictures=False, force=force))
     from s2c_deploy.bitstream import parse
     from s2c_deploy.codec import Codec
