@@ -188,6 +188,14 @@ class Codec:
             _paste(out, part, self._synthesize(y_hat, quality))
         return out
 
+    def symbols(self, image: Pixels, quality: float = 4) -> tuple[Symbols, Indexes]:
+        """What ``compress`` gives to the coder, flat, int16 and uint8, in coding order: for measuring coders."""
+        quality, _ = self._check_picture(image, quality, 0)
+        encoder = Encoder(self._tables)
+        self._encode_tile(image, quality, encoder)
+        symbols, indexes = zip(*encoder.batches, strict=True)
+        return np.concatenate([s.reshape(-1) for s in symbols]), np.concatenate([i.reshape(-1) for i in indexes])
+
     def _check_picture(self, image: Pixels, quality: float, tile: int) -> tuple[float, list[Tile]]:
         if (
             not isinstance(image, np.ndarray)

@@ -117,6 +117,11 @@ class Encoder:
         self._tables = tables
         self._batches: list[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]] = []
 
+    @property
+    def batches(self) -> tuple[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]], ...]:
+        """What was pushed since the last :meth:`finish`: symbols and indexes of every batch."""
+        return tuple(self._batches)
+
     def push(self, symbols: npt.NDArray[np.int16], indexes: npt.NDArray[np.uint8]) -> None:
         """Adds a batch: ``symbols`` int16 and ``indexes`` uint8, C-contiguous, of the same shape.
 

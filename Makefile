@@ -1,0 +1,48 @@
+# Two commands do all the set-up:  make demo  and  make test.  They need Python >= 3.10, a C compiler and pip.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PHOTO = export/photographs/kodim23.png
+
+.PHONY: demo test check lint rate-distortion clean
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/s2c-deploy export --variant conv --force
+	$(BIN)/python -m benchmarks.demo $(PHOTO)
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# The model cards' figures from the shipped weights; KODAK is the folder of the 24 Kodak images.
+rate-distortion: $(VENV)/.installed-demo
+	$(BIN)/python -m benchmarks.rate_distortion --images $(KODAK) --bundle engines/conv-tiny --card export/conv/README.md
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# PyTorch is asked for by itself, first: where a CPU build is offered it is taken, and nothing later replaces it.
+$(VENV)/.torch: | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.*'
+	touch $@
+
+$(VENV)/.installed-demo: pyproject.toml $(wildcard native/*/*.[ch]) native/CMakeLists.txt | $(VENV)/.torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,openvino,export]'
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed-demo
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build engines/*-*
