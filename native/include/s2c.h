@@ -105,7 +105,8 @@ S2C_API size_t s2c_encode_bound(size_t symbol_count);
 
 /* Encodes the batches, in order, into one payload of *written bytes.
  *   lanes_log2  0..6, or S2C_LANES_AUTO
- * Needs about two bytes of memory per symbol while it runs.  On error nothing useful is in out. */
+ * Allocates two bytes per symbol while it runs, of which it touches what it needs.  After S2C_ERR_CAPACITY *written
+ * is the size needed; after any error out holds nothing useful. */
 S2C_API s2c_status s2c_encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_batch *batches,
                               size_t batch_count, uint8_t *out, size_t capacity, size_t *written);
 

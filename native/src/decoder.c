@@ -131,6 +131,7 @@ S2C_INLINE size_t pop_blocks(s2c_decoder *dec, const uint8_t *indexes, size_t co
         if (S2C_UNLIKELY((size_t)(dec->word_end - word) < 2 * S2C_BLOCK))
             break;
         uint32_t *lanes = dec->states + (i & mask & ~(size_t)(S2C_BLOCK - 1));
+        S2C_UNROLL_BLOCK
         for (uint32_t k = 0; k < S2C_BLOCK; k++) {
             s2c_status status = pop(dec, tables, indexes[i + k], &lanes[k & mask], &word, 0, &symbols[i + k]);
             if (S2C_UNLIKELY(status != S2C_OK)) {

@@ -1,54 +1,102 @@
-/* The encoder: one pass forward that turns symbols into codes and writes the bypass, one pass backward that is rANS.
+/* The encoder: one pass over all symbols, from the last to the first, as rANS wants it.
  *
- * One array of 16-bit items serves both.  The forward pass fills it with a code per symbol; the backward pass reads
- * the codes from the end and writes its words into the same array, from the end too.  A symbol yields at most one
- * word, so a word never lands on a code that is still to be read. */
+ * Words and bypass bits appear in the reverse of the order in which they are read, so both are written from the
+ * end of a buffer towards its start. */
 #include "internal.h"
 
 #include <stdlib.h>
 
-typedef struct bit_writer {
-    uint8_t *bytes;
-    size_t size, capacity;
-    uint64_t pending; /* bits not yet in bytes, the oldest lowest */
-    uint32_t pending_count;
-} bit_writer;
+/* ---- bypass ---- */
 
-/* Appends the low `count` bits of `bits`, the lowest first; count <= 32, bits above count must be zero. */
-static s2c_status put_bits(bit_writer *writer, uint32_t bits, uint32_t count)
+/* Bits put in front of one another: bytes[start..capacity) holds the later ones, pending the first few. */
+typedef struct bit_stack {
+    uint8_t *bytes;
+    size_t start, capacity;
+    uint32_t pending; /* the first bit lowest */
+    uint32_t pending_count;
+} bit_stack;
+
+static s2c_status grow(bit_stack *stack)
 {
-    if (writer->capacity - writer->size < 8) {
-        size_t capacity = writer->capacity ? 2 * writer->capacity : 1024;
-        uint8_t *bytes = capacity > writer->capacity ? realloc(writer->bytes, capacity) : NULL;
-        if (bytes == NULL)
-            return S2C_ERR_MEMORY;
-        writer->bytes = bytes;
-        writer->capacity = capacity;
-    }
-    writer->pending |= (uint64_t)bits << writer->pending_count;
-    writer->pending_count += count;
-    while (writer->pending_count >= 8) {
-        writer->bytes[writer->size++] = (uint8_t)writer->pending;
-        writer->pending >>= 8;
-        writer->pending_count -= 8;
-    }
+    const size_t capacity = stack->capacity ? 2 * stack->capacity : 1024;
+    const size_t used = stack->capacity - stack->start;
+    uint8_t *bytes = capacity > stack->capacity ? malloc(capacity) : NULL;
+
+    if (bytes == NULL)
+        return S2C_ERR_MEMORY;
+    if (used)
+        memcpy(bytes + capacity - used, stack->bytes + stack->start, used);
+    free(stack->bytes);
+    stack->bytes = bytes;
+    stack->start = capacity - used;
+    stack->capacity = capacity;
     return S2C_OK;
 }
 
+/* Puts the low `count` bits of `bits`, the lowest first, before all others; count <= 17, no bit set above them. */
+static s2c_status put_bits(bit_stack *stack, uint32_t bits, uint32_t count)
+{
+    if (stack->start < 4) {
+        s2c_status status = grow(stack);
+        if (status != S2C_OK)
+            return status;
+    }
+    stack->pending = stack->pending << count | bits;
+    stack->pending_count += count;
+    while (stack->pending_count >= 8) {
+        stack->pending_count -= 8;
+        stack->bytes[--stack->start] = (uint8_t)(stack->pending >> stack->pending_count);
+    }
+    stack->pending &= (1u << stack->pending_count) - 1;
+    return S2C_OK;
+}
+
+static size_t bypass_size(const bit_stack *stack)
+{
+    return stack->capacity - stack->start + (stack->pending_count > 0);
+}
+
+/* Writes all bits from the lowest bit of out[0] on, which moves the whole bytes up by the pending bits. */
+static void copy_bypass(const bit_stack *stack, uint8_t *out)
+{
+    uint32_t carry = stack->pending;
+
+    for (size_t i = stack->start; i < stack->capacity; i++) {
+        carry |= (uint32_t)stack->bytes[i] << stack->pending_count;
+        *out++ = (uint8_t)carry;
+        carry >>= 8;
+    }
+    if (stack->pending_count)
+        *out = (uint8_t)carry;
+}
+
 /* Exp-Golomb of order 0: floor(log2(value + 1)) zeros, a one, then the bits of value + 1 below its highest. */
-static s2c_status put_exp_golomb(bit_writer *writer, uint32_t value)
+static s2c_status put_exp_golomb(bit_stack *stack, uint32_t value)
 {
     uint32_t prefix = 0;
 
     while ((value + 1) >> (prefix + 1))
         prefix++;
-    s2c_status status = put_bits(writer, (uint32_t)1 << prefix, prefix + 1);
-    return status != S2C_OK ? status : put_bits(writer, value + 1 - ((uint32_t)1 << prefix), prefix);
+    s2c_status status = put_bits(stack, value + 1 - (1u << prefix), prefix);
+    return status != S2C_OK ? status : put_bits(stack, 1u << prefix, prefix + 1);
+}
+
+/* ---- from symbols to codes ---- */
+
+/* zigzag(hi - center) of a symbol within the range, under a table that exists; its raw bits in *low. */
+static uint32_t split(const s2c_tables *tables, int32_t symbol, uint32_t index, uint32_t *low)
+{
+    const uint32_t shift = tables->shifts[index];
+    const int32_t half = shift ? 1 << (shift - 1) : 0;
+    /* An arithmetic shift to the right, spelt so that C defines it for negative numbers too. */
+    const int32_t hi = (int32_t)((uint32_t)(symbol + half + 65536) >> shift) - (65536 >> shift);
+
+    *low = (uint32_t)(symbol + half - hi * (1 << shift));
+    return s2c_zigzag(hi - tables->centers[index]);
 }
 
 /* Everything that is not `code_base + id`: wrong arguments, escapes, symbols with raw low bits. */
-static s2c_status map_slow(const s2c_tables *tables, int32_t symbol, uint32_t index, bit_writer *writer,
-                           uint16_t *code)
+static s2c_status map_slow(const s2c_tables *tables, int32_t symbol, uint32_t index, bit_stack *bypass, uint32_t *code)
 {
     if (index >= tables->count)
         return S2C_ERR_INDEX;
@@ -57,74 +105,45 @@ static s2c_status map_slow(const s2c_tables *tables, int32_t symbol, uint32_t in
     if (symbol < -S2C_MAX_SYMBOL)
         return S2C_ERR_SYMBOL;
 
-    const uint32_t shift = tables->shifts[index];
     const uint32_t escape = tables->sizes[index] - 1u;
-    const int32_t half = shift ? 1 << (shift - 1) : 0;
-    /* An arithmetic shift to the right, spelt so that C defines it for negative numbers too. */
-    const int32_t hi = (int32_t)((uint32_t)(symbol + half + 65536) >> shift) - (65536 >> shift);
-    const uint32_t id = s2c_zigzag(hi - tables->centers[index]);
+    uint32_t low;
+    const uint32_t id = split(tables, symbol, index, &low);
     s2c_status status = S2C_OK;
-
-    if (id >= escape)
-        status = put_exp_golomb(writer, id - escape);
-    if (status == S2C_OK && shift)
-        status = put_bits(writer, (uint32_t)(symbol + half - hi * (1 << shift)), shift);
-    *code = (uint16_t)(tables->enc[index].code_base + (id < escape ? id : escape));
+    if (tables->shifts[index])
+        status = put_bits(bypass, low, tables->shifts[index]);
+    if (status == S2C_OK && id >= escape)
+        status = put_exp_golomb(bypass, id - escape);
+    *code = tables->enc[index].code_base + (id < escape ? id : escape);
     return status;
 }
 
-S2C_INLINE s2c_status map_one(const s2c_tables *tables, int32_t symbol, uint32_t index, bit_writer *writer,
-                              uint16_t *code)
-{
-    const s2c_enc_table *table = &tables->enc[index];
-    const uint32_t id = s2c_zigzag(symbol - table->center);
+/* ---- the choice of lanes ---- */
 
-    if (S2C_UNLIKELY(id >= table->direct))
-        return map_slow(tables, symbol, index, writer, code);
-    *code = (uint16_t)(table->code_base + id);
-    return S2C_OK;
+/* The expected cost of a symbol in 1/16 bit; whether it can be coded at all is not asked here. */
+static uint32_t estimate_symbol(const s2c_tables *tables, int32_t symbol, uint32_t index)
+{
+    if (index >= tables->count || index < tables->skip_below)
+        return 0;
+    const uint32_t escape = tables->sizes[index] - 1u;
+    uint32_t low;
+    const uint32_t id = split(tables, symbol, index, &low);
+    uint32_t bits = tables->shifts[index];
+    for (uint32_t rest = id < escape ? 0 : id - escape + 1; rest; rest >>= 1)
+        bits += 2;
+    return 16 * bits + tables->enc_entries[tables->enc[index].code_base + (id < escape ? id : escape)].cost;
 }
 
-/* The forward pass over one batch. */
-static s2c_status map_batch(const s2c_tables *tables, const s2c_batch *batch, bit_writer *writer, uint16_t *codes)
-{
-    const int skips = tables->skip_below > 0 && tables->skip_below <= 128;
-    const uint64_t addend = s2c_skip_addend(skips ? tables->skip_below : 128);
-    const int16_t *symbols = batch->symbols;
-    const uint8_t *indexes = batch->indexes;
-    size_t i = 0;
-
-    for (; batch->count - i >= S2C_BLOCK; i += S2C_BLOCK) {
-        uint64_t values[2];
-        memcpy(values, symbols + i, sizeof values);
-        if (skips && (values[0] | values[1]) == 0 && s2c_all_skipped(indexes + i, addend)) {
-            memset(codes + i, 0, S2C_BLOCK * sizeof *codes); /* code 0 is the skipped symbol */
-            continue;
-        }
-        for (size_t k = i; k < i + S2C_BLOCK; k++) {
-            s2c_status status = map_one(tables, symbols[k], indexes[k], writer, &codes[k]);
-            if (S2C_UNLIKELY(status != S2C_OK))
-                return status;
-        }
-    }
-    for (; i < batch->count; i++) {
-        s2c_status status = map_one(tables, symbols[i], indexes[i], writer, &codes[i]);
-        if (status != S2C_OK)
-            return status;
-    }
-    return S2C_OK;
-}
-
-/* The payload's expected size in bytes, from every 13th code: a prime, so that no layout of channels or rows can
- * hide the costly ones. */
-static size_t estimate_size(const s2c_tables *tables, const uint16_t *codes, size_t count, size_t bypass_size)
+/* The payload's expected size in bytes: from all symbols if they are few, else from every 13th, a prime, so that no
+ * layout of channels or rows can hide the costly ones. */
+static size_t estimate_size(const s2c_tables *tables, const s2c_batch *batches, size_t batch_count, size_t count)
 {
     const size_t step = count < 16384 ? 1 : 13;
     uint64_t cost = 0;
 
-    for (size_t i = 0; i < count; i += step)
-        cost += tables->enc_entries[codes[i]].cost;
-    return (size_t)(cost * step / 128) + bypass_size;
+    for (size_t b = 0; b < batch_count; b++)
+        for (size_t i = 0; i < batches[b].count; i += step)
+            cost += estimate_symbol(tables, batches[b].symbols[i], batches[b].indexes[i]);
+    return (size_t)(cost * step / 128);
 }
 
 /* A lane costs about three bytes (a state of 32 bits that started with 16 bits of nothing, and on average 8 more
@@ -141,6 +160,8 @@ static uint32_t choose_lanes(size_t size)
         return 3;
     return 5;
 }
+
+/* ---- rANS ---- */
 
 /* rANS, backward: the state x of a lane is a number in [2^16, 2^32) into which symbols are pushed.
  *
@@ -166,47 +187,68 @@ S2C_INLINE uint16_t *push(const s2c_enc_entry *entry, uint32_t *state, uint16_t 
     return words;
 }
 
-/* The backward pass over one batch of codes; returns the new start of the words.  i stays a multiple of the block
- * in the second loop, so (i + k) & mask is (i & mask & ~7) + (k & mask): with a constant mask, a constant place. */
-S2C_INLINE uint16_t *push_batch(const s2c_enc_entry *entries, const uint16_t *codes, size_t count, uint32_t *states,
-                                uint32_t mask, int skips, uint16_t *words)
+/* Maps one symbol and pushes it. */
+S2C_INLINE s2c_status push_symbol(const s2c_tables *tables, int32_t symbol, uint32_t index, bit_stack *bypass,
+                                  uint32_t *state, uint16_t **words)
 {
-    size_t i = count;
+    const s2c_enc_table *table = &tables->enc[index];
+    const uint32_t id = s2c_zigzag(symbol - table->center);
+    uint32_t code = table->code_base + id;
 
-    for (; i % S2C_BLOCK; i--)
-        words = push(&entries[codes[i - 1]], &states[(i - 1) & mask], words);
-    while (i) {
-        uint64_t pair[2];
+    if (S2C_UNLIKELY(id >= table->direct)) {
+        s2c_status status = map_slow(tables, symbol, index, bypass, &code);
+        if (status != S2C_OK)
+            return status;
+    }
+    *words = push(&tables->enc_entries[code], state, *words);
+    return S2C_OK;
+}
+
+/* One batch, backward.  i stays a multiple of the block in the second loop, so (i + k) & mask is
+ * (i & mask & ~7) + (k & mask): with a constant mask, a constant place. */
+S2C_INLINE s2c_status push_batch(const s2c_tables *tables, const s2c_batch *batch, uint32_t *states, uint32_t mask,
+                                 bit_stack *bypass, uint16_t **words_end)
+{
+    const int skips = tables->skip_below > 0 && tables->skip_below <= 128;
+    const uint64_t addend = s2c_skip_addend(skips ? tables->skip_below : 128);
+    const int16_t *symbols = batch->symbols;
+    const uint8_t *indexes = batch->indexes;
+    uint16_t *words = *words_end;
+    s2c_status status = S2C_OK;
+    size_t i = batch->count;
+
+    for (; i % S2C_BLOCK && status == S2C_OK; i--)
+        status = push_symbol(tables, symbols[i - 1], indexes[i - 1], bypass, &states[(i - 1) & mask], &words);
+    while (i && status == S2C_OK) {
+        uint64_t values[2];
         i -= S2C_BLOCK;
-        memcpy(pair, codes + i, sizeof pair);
-        if (skips && (pair[0] | pair[1]) == 0)
+        memcpy(values, symbols + i, sizeof values);
+        if (skips && (values[0] | values[1]) == 0 && s2c_all_skipped(indexes + i, addend))
             continue;
         uint32_t *lanes = states + (i & mask & ~(size_t)(S2C_BLOCK - 1));
-        for (uint32_t k = S2C_BLOCK; k--;)
-            words = push(&entries[codes[i + k]], &lanes[k & mask], words);
+        S2C_UNROLL_BLOCK
+        for (uint32_t k = S2C_BLOCK; k--;) {
+            status = push_symbol(tables, symbols[i + k], indexes[i + k], bypass, &lanes[k & mask], &words);
+            if (S2C_UNLIKELY(status != S2C_OK))
+                break;
+        }
     }
-    return words;
+    *words_end = words;
+    return status;
 }
 
-/* The backward pass over all batches, specialised for the usual lane counts. */
-static uint16_t *push_batches(const s2c_tables *tables, const s2c_batch *batches, size_t batch_count,
-                              const uint16_t *end, uint32_t *states, uint32_t mask, uint16_t *words)
+/* The same for a given number of lanes: the usual ones get code of their own. */
+static s2c_status push_batch_lanes(const s2c_tables *tables, const s2c_batch *batch, uint32_t *states,
+                                   uint32_t lanes_log2, bit_stack *bypass, uint16_t **words)
 {
-    const s2c_enc_entry *entries = tables->enc_entries;
-    const int skips = tables->skip_below > 0;
-
-    while (batch_count--) {
-        const size_t count = batches[batch_count].count;
-        end -= count;
-        if (mask == 7)
-            words = push_batch(entries, end, count, states, 7, skips, words);
-        else if (mask == 31)
-            words = push_batch(entries, end, count, states, 31, skips, words);
-        else
-            words = push_batch(entries, end, count, states, mask, skips, words);
-    }
-    return words;
+    if (lanes_log2 == 3)
+        return push_batch(tables, batch, states, 7, bypass, words);
+    if (lanes_log2 == 5)
+        return push_batch(tables, batch, states, 31, bypass, words);
+    return push_batch(tables, batch, states, (1u << lanes_log2) - 1, bypass, words);
 }
+
+/* ---- payload ---- */
 
 /* States only grow until a word leaves: no word and no growth mean that no symbol was coded (so no bypass either). */
 static int nothing_coded(const uint32_t *states, uint32_t lanes, size_t word_count)
@@ -219,14 +261,14 @@ static int nothing_coded(const uint32_t *states, uint32_t lanes, size_t word_cou
 
 /* Lays lane byte, word count, states, words and bypass out in `out`. */
 static s2c_status assemble(uint32_t lanes_log2, const uint32_t *states, const uint16_t *words, size_t word_count,
-                           const bit_writer *bypass, uint8_t *out, size_t capacity, size_t *written)
+                           const bit_stack *bypass, uint8_t *out, size_t capacity, size_t *written)
 {
     const uint32_t lanes = 1u << lanes_log2;
     size_t head = 2;
 
     for (size_t rest = word_count; rest >> 7; rest >>= 7)
         head++;
-    *written = nothing_coded(states, lanes, word_count) ? 0 : head + 4 * (size_t)lanes + 2 * word_count + bypass->size;
+    *written = nothing_coded(states, lanes, word_count) ? 0 : head + 4 * (size_t)lanes + 2 * word_count + bypass_size(bypass);
     if (*written > capacity)
         return S2C_ERR_CAPACITY;
     if (*written == 0)
@@ -244,36 +286,24 @@ static s2c_status assemble(uint32_t lanes_log2, const uint32_t *states, const ui
         *out++ = (uint8_t)words[i];
         *out++ = (uint8_t)(words[i] >> 8);
     }
-    if (bypass->size)
-        memcpy(out, bypass->bytes, bypass->size);
+    copy_bypass(bypass, out);
     return S2C_OK;
 }
 
 static s2c_status encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_batch *batches, size_t batch_count,
-                         uint16_t *codes, bit_writer *bypass, uint8_t *out, size_t capacity, size_t *written)
+                         uint16_t *words_end, bit_stack *bypass, uint8_t *out, size_t capacity, size_t *written)
 {
     uint32_t states[S2C_MAX_LANES];
-    s2c_status status = S2C_OK;
-    size_t count = 0;
+    uint16_t *words = words_end;
 
-    for (size_t b = 0; b < batch_count; b++) {
-        status = map_batch(tables, &batches[b], bypass, codes + count);
-        if (status != S2C_OK)
-            return status;
-        count += batches[b].count;
-    }
-    if (bypass->pending_count) {
-        status = put_bits(bypass, 0, 8 - bypass->pending_count);
-        if (status != S2C_OK)
-            return status;
-    }
-    if (lanes_log2 == S2C_LANES_AUTO)
-        lanes_log2 = choose_lanes(estimate_size(tables, codes, count, bypass->size));
     for (uint32_t lane = 0; lane < S2C_MAX_LANES; lane++)
         states[lane] = S2C_STATE_MIN;
-    uint16_t *end = codes + count;
-    uint16_t *words = push_batches(tables, batches, batch_count, end, states, (1u << lanes_log2) - 1, end);
-    return assemble(lanes_log2, states, words, (size_t)(end - words), bypass, out, capacity, written);
+    while (batch_count--) {
+        s2c_status status = push_batch_lanes(tables, &batches[batch_count], states, lanes_log2, bypass, &words);
+        if (status != S2C_OK)
+            return status;
+    }
+    return assemble(lanes_log2, states, words, (size_t)(words_end - words), bypass, out, capacity, written);
 }
 
 size_t s2c_encode_bound(size_t symbol_count)
@@ -285,7 +315,7 @@ size_t s2c_encode_bound(size_t symbol_count)
 s2c_status s2c_encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_batch *batches, size_t batch_count,
                       uint8_t *out, size_t capacity, size_t *written)
 {
-    bit_writer bypass = {0};
+    bit_stack bypass = {0};
     size_t count = 0;
 
     if (written == NULL)
@@ -301,11 +331,14 @@ s2c_status s2c_encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_b
             return S2C_ERR_ARGUMENT;
         count += batches[b].count;
     }
-    uint16_t *codes = malloc(count ? count * sizeof *codes : 1);
-    if (codes == NULL)
+    if (lanes_log2 == S2C_LANES_AUTO)
+        lanes_log2 = choose_lanes(estimate_size(tables, batches, batch_count, count));
+    uint16_t *words = malloc(count ? count * sizeof *words : 1); /* one per symbol at most; mostly never touched */
+    if (words == NULL)
         return S2C_ERR_MEMORY;
-    s2c_status status = encode(tables, lanes_log2, batches, batch_count, codes, &bypass, out, capacity, written);
+    s2c_status status =
+        encode(tables, lanes_log2, batches, batch_count, words + count, &bypass, out, capacity, written);
     free(bypass.bytes);
-    free(codes);
+    free(words);
     return status;
 }
