@@ -161,7 +161,8 @@ def open_bundle(path: Path) -> Bundle:
 def _model_config(fields: Mapping[str, Any]) -> ModelConfig:
     """The manifest's model; BundleError unless every field has its type and the shape is a possible one."""
     try:
-        config = ModelConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        config = ModelConfig(**values)
         channels = (config.latent_channels, config.hyper_channels, config.context_width)
         counts = (*config.widths, *config.depths, config.expansion, *channels)
         if not all(type(count) is int and count > 0 for count in counts):

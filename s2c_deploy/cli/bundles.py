@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from s2c_deploy.errors import BitstreamError, InputError
+from s2c_deploy.errors import BitstreamError, BundleError, InputError
 
 ENGINES = Path("engines")
 BUNDLE_VARIABLE = "S2C_BUNDLE"
@@ -39,7 +39,11 @@ def bundle_of_stream(given: Path | None, fingerprint: bytes, model: str) -> Path
 
     found = []
     for path in known_bundles():
-        manifest = read_manifest(path)
+        try:
+            manifest = read_manifest(path)
+        except BundleError:  # somebody else's: this stream need not suffer
+            found.append(f"damaged ({path})")
+            continue
         if manifest["fingerprint"].startswith(fingerprint.hex()):
             return path
         found.append(f"{manifest['fingerprint'][:16]} ({path})")

@@ -190,9 +190,9 @@ def _run(
 
     records: list[Record] = []
     failure: S2CError | None = None
-    shown = track(
-        jobs, description=doing, console=Console(stderr=True), disable=len(jobs) == 1, transient=True
-    )
+    console = Console(stderr=True)
+    quiet = len(jobs) == 1 or not console.is_terminal
+    shown = track(jobs, description=doing, console=console, disable=quiet, transient=True)
     for path, out in shown:
         try:
             records.append(one(path, out))

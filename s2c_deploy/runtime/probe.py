@@ -36,8 +36,8 @@ def compare(name: str, runner: Runner, probe: Probe, *, exact: bool) -> Comparis
     """Runs one graph on a probe.  An exact graph must return every value; a float one stay within TOLERANCE."""
     outputs = runner(probe.inputs)
     if set(probe.outputs) != set(outputs):
-        failure = f"{name}: expected outputs {sorted(probe.outputs)}, found {sorted(outputs)}"
-        return Comparison(largest=np.inf, differing=0, failure=f"{failure}, of {runner.provider}")
+        names = f"{name}: expected outputs {sorted(probe.outputs)}, found {sorted(outputs)}"
+        return Comparison(largest=np.inf, differing=0, failure=f"{names}, of {runner.provider}")
     largest, differing = 0.0, 0
     for output, expected in probe.outputs.items():
         found = outputs[output]
