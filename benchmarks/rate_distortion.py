@@ -91,7 +91,10 @@ def measure(codec: Codec, images: Path) -> dict[str, Any]:
         "pictures": len(rows) // len(QUALITIES),
         "unequal_reconstructions": sum(not row["equals_reconstruction"] for row in rows),
         "bd_rate_against_jpeg": bd_rate(
-            [p["bpp"] for p in anchor], [p["psnr"] for p in anchor], [p["bpp"] for p in curve], [p["psnr"] for p in curve]
+            [p["bpp"] for p in anchor],
+            [p["psnr"] for p in anchor],
+            [p["bpp"] for p in curve],
+            [p["psnr"] for p in curve],
         ),
         "jpeg_at_same_psnr": _jpeg_ratios(curve, anchor),
         "curve": curve,

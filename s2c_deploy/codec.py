@@ -3,15 +3,11 @@
     with Codec.open("engines/conv-tiny") as codec:
         data = codec.compress(pixels, quality=4)
         pixels = codec.decompress(data)
-
-Only integers cross between the networks and the coder.  ``y_hat`` is held in 1/16 steps throughout: a symbol q and a
-mean m (in 1/16 steps) make y_hat = 16 q + m.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -28,59 +24,15 @@ from s2c_deploy.bitstream import (
     round_quality,
     tile_grid,
 )
-from s2c_deploy.bundle import KNOWN_ANSWERS, Bundle, exact_graphs, load_arrays, open_bundle
+from s2c_deploy.bundle import Bundle, open_bundle
 from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
-from s2c_deploy.errors import BitstreamError, EngineError, InputError
-from s2c_deploy.presets import ALIGNMENT, HYPER_STRIDE, LATENT_STRIDE
-from s2c_deploy.runtime import Runner, choose_backend, open_runner
-from s2c_deploy.runtime.probe import compare, probe_from_arrays
+from s2c_deploy.errors import BitstreamError, InputError
+from s2c_deploy.latent import Indexes, LatentCoder, Symbols
+from s2c_deploy.networks import Networks
+from s2c_deploy.presets import ALIGNMENT, HYPER_STRIDE
 from s2c_deploy.runtime.runner import FloatArray
 
 Pixels = npt.NDArray[np.uint8]
-Symbols = npt.NDArray[np.int16]
-Indexes = npt.NDArray[np.uint8]
-#: Codes one pass: (first channel, last channel + 1, parity, indexes, means) to symbols.
-CodePass = Callable[[int, int, int, Indexes, FloatArray], Symbols]
-
-MEAN_STEPS = 16
-#: Hyper-latent symbols stay in the range for which h_s is proven exact; latent ones in the coder's.
-Z_LIMIT, SYMBOL_LIMIT = 127, 32767
-
-
-class Networks:
-    """The graphs of a bundle on one backend, opened when first asked for.
-
-    Each must give its known answers before it is used: EngineError names the first value that differs.
-    """
-
-    def __init__(self, bundle: Bundle, backend: str, *, threads: int = 0) -> None:
-        self._bundle = bundle
-        self.backend = choose_backend(backend)
-        self._threads = threads
-        self._answers = load_arrays(bundle.path / KNOWN_ANSWERS)
-        self._exact = set(exact_graphs(bundle.config))
-        self._runners: dict[str, Runner] = {}
-
-    def __getitem__(self, graph: str) -> Runner:
-        if graph not in self._runners:
-            runner = open_runner(self._bundle.graph(graph), backend=self.backend, threads=self._threads)
-            probe = probe_from_arrays(graph, self._answers)
-            if not probe.outputs:
-                raise EngineError(f"{graph}: expected known answers in {KNOWN_ANSWERS}, found none")
-            comparison = compare(graph, runner, probe, exact=graph in self._exact)
-            if comparison.failure is not None:
-                runner.close()
-                raise EngineError(
-                    f"{self.backend} fails the known-answer test: {comparison.failure}",
-                    hint="use another --backend, and report this engine's version",
-                )
-            self._runners[graph] = runner
-        return self._runners[graph]
-
-    def close(self) -> None:
-        for runner in self._runners.values():
-            runner.close()
-        self._runners.clear()
 
 
 class Codec:
@@ -89,6 +41,7 @@ class Codec:
     def __init__(self, bundle: Bundle, networks: Networks, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
         self.bundle = bundle
         self._networks = networks
+        self._latents = LatentCoder(bundle, networks)
         self._tables = Tables(bundle.tables)
         self._max_pixels = max_pixels
 
@@ -220,62 +173,15 @@ class Codec:
 
     def _encode_tile(self, image: Pixels, quality: float, encoder: Encoder) -> FloatArray:
         """Pushes every symbol of a tile and returns its y_hat, 1 x M x h x w in 1/16 steps."""
-        gain, hyper_gain, _, z_indexes = self.bundle.gains.at(quality)
+        gain, hyper_gain, _, _ = self.bundle.gains.at(quality)
         y = self._networks["g_a"]({"x": _to_network(image), "gain": gain})["y"]
         z = self._networks["h_a"]({"y": y, "hyper_gain": hyper_gain})["z"]
-        z_symbols = np.clip(np.rint(z), -Z_LIMIT, Z_LIMIT).astype(np.int16)
-        indexes = np.broadcast_to(z_indexes.reshape(1, -1, 1, 1), z.shape).copy()
-        z_symbols[indexes < self.bundle.tables.skip_below] = 0
-        encoder.push(z_symbols, indexes)
-
-        def code(start: int, stop: int, parity: int, indexes: Indexes, means: FloatArray) -> Symbols:
-            target = _packed(y[:, start:stop], parity)
-            symbols = np.clip(np.rint(target - means / MEAN_STEPS), -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(
-                np.int16
-            )
-            symbols[indexes < self.bundle.tables.skip_below] = 0
-            encoder.push(symbols, indexes)
-            return symbols
-
-        return self._walk(z_symbols, code)
+        return self._latents.encode(y, z, quality, encoder)
 
     def _decode_tile(self, payload: bytes, part: Tile, quality: float) -> FloatArray:
         """Reads every symbol of a tile and returns its y_hat, 1 x M x h x w in 1/16 steps."""
-        decoder = Decoder(self._tables, payload)
-        z_indexes = self.bundle.gains.at(quality)[3]
         rows, columns = (-(-side // HYPER_STRIDE) for side in (part.height, part.width))
-        indexes = np.broadcast_to(z_indexes.reshape(1, -1, 1, 1), (1, z_indexes.size, rows, columns)).copy()
-        z_symbols = decoder.read(indexes)
-        if (largest := int(np.abs(z_symbols.astype(np.int32)).max())) > Z_LIMIT:
-            raise BitstreamError("hyper-latent", expected=f"symbols within {Z_LIMIT}", found=largest)
-        y_hat = self._walk(z_symbols, lambda start, stop, parity, indexes, means: decoder.read(indexes))
-        # Until the coder has ended where its encoder began, no symbol is to be trusted.
-        decoder.finish()
-        return y_hat
-
-    def _walk(self, z_symbols: Symbols, code: CodePass) -> FloatArray:
-        """Group by group, pass by pass, the way encoder and decoder share: contexts -> code -> y_hat."""
-        config = self.bundle.config
-        hyper = self._networks["h_s"]({"z_hat": z_symbols.astype(np.float32)})["hyper"]
-        scale = HYPER_STRIDE // LATENT_STRIDE
-        rows, columns = z_symbols.shape[2] * scale, z_symbols.shape[3] * scale
-        y_hat = np.zeros((1, config.latent_channels, rows, columns), np.float32)
-        start = 0
-        for k, channels in enumerate(config.groups):
-            stop = start + channels
-            inputs = {"hyper": hyper}
-            if start:
-                inputs["y_prev"] = y_hat[:, :start]
-            out = self._networks[f"context_{k}_anchor"](inputs)
-            features = out["features"]
-            for parity in (0, 1):
-                if parity:
-                    inputs = {"features": features, "y_cur": y_hat[:, start:stop]}
-                    out = self._networks[f"context_{k}_nonanchor"](inputs)
-                symbols = code(start, stop, parity, out["indexes"].astype(np.uint8), out["means"])
-                _unpack(y_hat[:, start:stop], parity, symbols * np.float32(MEAN_STEPS) + out["means"])
-            start = stop
-        return y_hat
+        return self._latents.decode(Decoder(self._tables, payload), rows, columns, quality)
 
     def _synthesize(self, y_hat: FloatArray, quality: float) -> FloatArray:
         inverse_gain = self.bundle.gains.at(quality)[2]
@@ -300,15 +206,3 @@ def _paste(image: Pixels, part: Tile, x_hat: FloatArray) -> None:
     levels = x_hat[0, :, : part.height, : part.width] * np.float32(255)
     np.clip(np.rint(levels, out=levels), 0, 255, out=levels)
     _cut(image, part)[:] = levels.transpose(1, 2, 0)
-
-
-def _packed(y: FloatArray, parity: int) -> FloatArray:
-    """Positions whose row + column has this parity, 1 x C x h x w to 1 x C x h x w/2: even rows' above odd rows'."""
-    return np.concatenate((y[:, :, 0::2, parity::2], y[:, :, 1::2, 1 - parity :: 2]), axis=2)
-
-
-def _unpack(y: FloatArray, parity: int, packed: FloatArray) -> None:
-    """Writes packed values back to the positions of one parity; the inverse of ``_packed``."""
-    half = packed.shape[2] // 2
-    y[:, :, 0::2, parity::2] = packed[:, :, :half]
-    y[:, :, 1::2, 1 - parity :: 2] = packed[:, :, half:]

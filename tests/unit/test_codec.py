@@ -13,9 +13,10 @@ import pytest
 
 from s2c_deploy.bitstream import FINGERPRINT_SIZE, Stream, pack, parse, tile_grid
 from s2c_deploy.bundle import exact_graphs
-from s2c_deploy.codec import Codec, Pixels, _packed, _unpack
+from s2c_deploy.codec import Codec, Pixels
 from s2c_deploy.entropy.coder import Encoder
 from s2c_deploy.errors import BitstreamError, EngineError, InputError
+from s2c_deploy.latent import packed, unpack
 from s2c_deploy.metrics import psnr
 
 ENGINES = ("onnxruntime", "openvino", "torch")
@@ -167,7 +168,7 @@ def test_exact_graphs_stay_exact_for_any_symbols(codecs: dict[str, Codec]) -> No
             np.testing.assert_array_equal(means, np.rint(means))
             return seed.choice(np.array([-32767, -5, 0, 5, 32767], np.int16), indexes.shape)
 
-        results.append(one._walk(z, code))
+        results.append(one._latents.walk(z, code))
     assert len(exact_graphs(codecs["torch"].bundle.config)) == 11
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
@@ -176,14 +177,14 @@ def test_exact_graphs_stay_exact_for_any_symbols(codecs: dict[str, Codec]) -> No
 @pytest.mark.parametrize("parity", [0, 1])
 def test_packing_is_the_documented_one(parity: int) -> None:
     y = np.arange(2 * 4 * 8, dtype=np.float32).reshape(1, 2, 4, 8)
-    v = _packed(y, parity)
+    v = packed(y, parity)
     assert v.shape == (1, 2, 4, 4)
     for r in range(2):
         for c in range(4):
             assert v[0, 1, r, c] == y[0, 1, 2 * r, 2 * c + parity]
             assert v[0, 1, 2 + r, c] == y[0, 1, 2 * r + 1, 2 * c + 1 - parity]
     back = np.full_like(y, -1)
-    _unpack(back, parity, v)
+    unpack(back, parity, v)
     rows, columns = np.indices((4, 8))
     np.testing.assert_array_equal(back, np.where((rows + columns) % 2 == parity, y, -1))
 

@@ -1,0 +1,44 @@
+"""The graphs of a bundle on one engine."""
+
+from __future__ import annotations
+
+from s2c_deploy.bundle import KNOWN_ANSWERS, Bundle, exact_graphs, load_arrays
+from s2c_deploy.errors import EngineError
+from s2c_deploy.runtime import Runner, choose_backend, open_runner
+from s2c_deploy.runtime.probe import compare, probe_from_arrays
+
+
+class Networks:
+    """The graphs of a bundle on one backend, opened when first asked for.
+
+    Each must give its known answers before it is used: EngineError names the first value that differs.
+    """
+
+    def __init__(self, bundle: Bundle, backend: str, *, threads: int = 0) -> None:
+        self._bundle = bundle
+        self.backend = choose_backend(backend)
+        self._threads = threads
+        self._answers = load_arrays(bundle.path / KNOWN_ANSWERS)
+        self._exact = set(exact_graphs(bundle.config))
+        self._runners: dict[str, Runner] = {}
+
+    def __getitem__(self, graph: str) -> Runner:
+        if graph not in self._runners:
+            runner = open_runner(self._bundle.graph(graph), backend=self.backend, threads=self._threads)
+            probe = probe_from_arrays(graph, self._answers)
+            if not probe.outputs:
+                raise EngineError(f"{graph}: expected known answers in {KNOWN_ANSWERS}, found none")
+            comparison = compare(graph, runner, probe, exact=graph in self._exact)
+            if comparison.failure is not None:
+                runner.close()
+                raise EngineError(
+                    f"{self.backend} fails the known-answer test: {comparison.failure}",
+                    hint="use another --backend, and report this engine's version",
+                )
+            self._runners[graph] = runner
+        return self._runners[graph]
+
+    def close(self) -> None:
+        for runner in self._runners.values():
+            runner.close()
+        self._runners.clear()
