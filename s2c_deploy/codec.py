@@ -174,7 +174,7 @@ class Codec:
     def _encode_tile(self, image: Pixels, quality: float, encoder: Encoder) -> FloatArray:
         """Pushes every symbol of a tile and returns its y_hat, 1 x M x h x w in 1/16 steps."""
         gain, hyper_gain, _, _ = self.bundle.gains.at(quality)
-        y = self._networks["g_a"]({"x": _to_network(image), "gain": gain})["y"]
+        y = self._networks["g_a"]({"x": to_network(image), "gain": gain})["y"]
         z = self._networks["h_a"]({"y": y, "hyper_gain": hyper_gain})["z"]
         return self._latents.encode(y, z, quality, encoder)
 
@@ -192,7 +192,7 @@ def _cut(image: Pixels, part: Tile) -> Pixels:
     return image[part.top : part.top + part.height, part.left : part.left + part.width]
 
 
-def _to_network(image: Pixels) -> FloatArray:
+def to_network(image: Pixels) -> FloatArray:
     """uint8 H x W x 3 to float32 1 x 3 x H' x W' in [0, 1], the last row and column repeated to multiples of 64."""
     height, width = image.shape[:2]
     padded = np.pad(image, ((0, -height % ALIGNMENT), (0, -width % ALIGNMENT), (0, 0)), mode="edge")

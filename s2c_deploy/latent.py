@@ -7,6 +7,7 @@ make y_hat = 16 q + m.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,8 @@ import numpy.typing as npt
 from s2c_deploy.bundle import Bundle
 from s2c_deploy.entropy.coder import Decoder, Encoder
 from s2c_deploy.errors import BitstreamError
-from s2c_deploy.networks import Networks
 from s2c_deploy.presets import HYPER_STRIDE, LATENT_STRIDE
-from s2c_deploy.runtime.runner import FloatArray
+from s2c_deploy.runtime.runner import FloatArray, Runner
 
 Symbols = npt.NDArray[np.int16]
 Indexes = npt.NDArray[np.uint8]
@@ -28,21 +28,23 @@ MEAN_STEPS = 16
 Z_LIMIT, SYMBOL_LIMIT = 127, 32767
 
 
+class Graphs(Protocol):
+    """Runners by the name of their graph."""
+
+    def __getitem__(self, graph: str, /) -> Runner: ...
+
+
 class LatentCoder:
     """Latents to symbols and back, with the exact graphs of a bundle."""
 
-    def __init__(self, bundle: Bundle, networks: Networks) -> None:
+    def __init__(self, bundle: Bundle, networks: Graphs) -> None:
         self._bundle = bundle
         self._networks = networks
         self._skip_below = bundle.tables.skip_below
 
     def encode(self, y: FloatArray, z: FloatArray, quality: float, encoder: Encoder) -> FloatArray:
         """Pushes every symbol of gained latents, 1 x M x h x w and 1 x N x h/4 x w/4; returns y_hat."""
-        z_symbols = np.clip(np.rint(z), -Z_LIMIT, Z_LIMIT).astype(np.int16)
-        indexes = self._z_indexes(quality, *z.shape[2:])
-        z_symbols[indexes < self._skip_below] = 0
-        encoder.push(z_symbols, indexes)
-        return self.walk(z_symbols, self.encoding(y, encoder))
+        return self.walk(self.push_hyper(z, quality, encoder), self.encoding(y, encoder))
 
     def decode(self, decoder: Decoder, rows: int, columns: int, quality: float) -> FloatArray:
         """Reads every symbol of a latent whose hyper-latent has these rows and columns; returns y_hat.
@@ -54,6 +56,14 @@ class LatentCoder:
         # Until the coder has ended where its encoder began, no symbol is to be trusted.
         decoder.finish()
         return y_hat
+
+    def push_hyper(self, z: FloatArray, quality: float, encoder: Encoder) -> Symbols:
+        """Rounds and pushes the hyper-latent; returns its symbols."""
+        z_symbols: Symbols = np.clip(np.rint(z), -Z_LIMIT, Z_LIMIT).astype(np.int16)
+        indexes = self._z_indexes(quality, *z.shape[2:])
+        z_symbols[indexes < self._skip_below] = 0
+        encoder.push(z_symbols, indexes)
+        return z_symbols
 
     def read_hyper(self, decoder: Decoder, rows: int, columns: int, quality: float) -> Symbols:
         """The hyper-latent symbols; BitstreamError for one outside the range that h_s is proven for."""

@@ -53,10 +53,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
                 f"no {name} in {folder}", hint="give the folder of a trained model with --weights"
             )
     try:
-        recipe = tomllib.loads((folder / RECIPE).read_text())
+        recipe = tomllib.loads((folder / RECIPE).read_text(encoding="utf-8"))
         named = recipe["model"]
         config = model_config(**named)
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder / RECIPE}: expected a [model] table with variant and preset: {error}"
         ) from error
@@ -67,14 +67,16 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     ranges = {k.removeprefix(CALIBRATION): v.float() for k, v in tensors.items() if k.startswith(CALIBRATION)}
     state = {k: v.float() for k, v in tensors.items() if not k.startswith(CALIBRATION)}
     model = S2CModel(config)
-    _check_tensors(model.state_dict(), state)
+    _check_tensors(model.state_dict(), state, ranges)
     model.load_state_dict(state)
     return Checkpoint(
         config=config, model=model.eval(), ranges=ranges, recipe=recipe, sha256=tensors_sha256(tensors)
     )
 
 
-def _check_tensors(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+def _check_tensors(
+    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], ranges: Mapping[str, Tensor]
+) -> None:
     problems = [f"missing {name} {tuple(wanted[name].shape)}" for name in sorted(set(wanted) - set(found))]
     problems += [f"unexpected {name}" for name in sorted(set(found) - set(wanted))]
     problems += [
@@ -82,7 +84,8 @@ def _check_tensors(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
         for name in sorted(set(wanted) & set(found))
         if wanted[name].shape != found[name].shape
     ]
-    problems += [f"{name}: not finite" for name, t in sorted(found.items()) if not torch.isfinite(t).all()]
+    everything = {**found, **{CALIBRATION + name: tensor for name, tensor in ranges.items()}}
+    problems += [f"{name}: not finite" for name, t in sorted(everything.items()) if not torch.isfinite(t).all()]
     if problems:
         raise ExportError(f"{len(problems)} tensors do not fit the model:\n  " + "\n  ".join(problems))
 
@@ -92,5 +95,6 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        # As bytes, since numpy has no bfloat16.
+        digest.update(tensor.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

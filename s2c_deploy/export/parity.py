@@ -31,7 +31,7 @@ def check_graph(name: str, path: Path, probes: list[Mapping[str, Probe]], *, exa
         with open_runner(path, backend="onnxruntime") as runner:
             results = [compare(name, runner, probe[name], exact=exact) for probe in probes]
     except EngineError as error:
-        raise ParityError(str(error)) from error
+        raise ParityError(f"{name}: {error}") from error
     for result in results:
         if result.failure is not None:
             raise ParityError(result.failure)

@@ -91,8 +91,12 @@ class IntegerConv(nn.Module):
 
     def integers(self) -> IntegerWeights:
         """Integer weights, proven exact; ExactnessError names the layer and channel that cannot be."""
-        if self._cached is None or self.training:
-            self._cached = self._quantize()
+        if self.training:
+            return self._quantize()
+        if self._cached is None:
+            # Kept without the graph that made them: a module that holds one cannot be copied.
+            with torch.no_grad():
+                self._cached = self._quantize()
         return self._cached
 
     def _quantize(self) -> IntegerWeights:
@@ -139,7 +143,9 @@ class IntegerConv(nn.Module):
         return bound
 
     def _prove(self, bound: Tensor, shifts: Tensor) -> None:
-        for channel in torch.nonzero((bound >= EXACT_LIMIT) | (shifts < 0)).flatten().tolist():
+        # Not-a-number compares false with everything, so it must not be what passes.
+        proven = (bound < EXACT_LIMIT) & (shifts >= 0)
+        for channel in torch.nonzero(~proven).flatten().tolist():
             raise ExactnessError(
                 f"layer {self.name}, channel {channel}: sums reach {bound[channel]:.0f} with a shift of "
                 f"{shifts[channel]:.0f}, expected below 2^24 = {EXACT_LIMIT} and a shift of at least 0",

@@ -74,8 +74,11 @@ def choose_backend(name: str) -> str:
     return name
 
 
-def open_runner(graph: Path, *, backend: str, threads: int = 0) -> Runner:
-    """A runner of an .onnx file on one of the usable backends (``choose_backend``)."""
+def open_runner(graph: Path, *, backend: str, threads: int = 0, channels_last: bool = False) -> Runner:
+    """A runner of an .onnx file on one of the usable backends (``choose_backend``).
+
+    threads: 0 lets the engine choose; channels_last: PyTorch's memory layout (other engines choose their own).
+    """
     if backend == "openvino":
         from s2c_deploy.runtime.openvino_runner import OpenVinoRunner
 
@@ -89,5 +92,5 @@ def open_runner(graph: Path, *, backend: str, threads: int = 0) -> Runner:
             raise DependencyError("onnx", extra="export")
         from s2c_deploy.runtime.torch_runner import TorchRunner
 
-        return TorchRunner(graph, threads=threads)
+        return TorchRunner(graph, threads=threads, channels_last=channels_last)
     raise InputError(f"backend: expected {', '.join(_RUNNABLE)}, found {backend!r}")

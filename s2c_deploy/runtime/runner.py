@@ -43,7 +43,8 @@ class Runner(ABC):
     outputs: tuple[TensorSpec, ...]
 
     def __call__(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-        """Runs the graph.  Arrays are C-contiguous float32; EngineError on a wrong name, dtype or shape."""
+        """Runs the graph.  Arrays are C-contiguous float32; EngineError on a wrong name, dtype or shape, and when the
+        engine fails."""
         names = {spec.name for spec in self.inputs}
         if set(inputs) != names:
             raise EngineError(f"inputs: expected {sorted(names)}, found {sorted(inputs)}")
@@ -53,7 +54,13 @@ class Runner(ABC):
                 raise EngineError(
                     f"input {spec.name}: expected float32 {spec.shape}, found {array.dtype} {array.shape}"
                 )
-        return self._run(inputs)
+        try:
+            return self._run(inputs)
+        except EngineError:
+            raise
+        except Exception as error:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
+            raise EngineError(f"{self.provider} cannot run on {shapes}: {error}") from error
 
     @abstractmethod
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]: ...

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import onnx
 import torch
 from onnx import helper, numpy_helper
@@ -103,23 +104,27 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
 class TorchRunner(Runner):
     """Runs an .onnx file on PyTorch's CPU kernels; threads: 0 keeps the process's setting.
 
-    The thread count is the process's: PyTorch has no other.
+    The thread count is the process's: PyTorch has no other.  channels_last: the memory layout of inputs and kernels.
     """
 
     backend = "torch"
     precision = "float32"
 
-    def __init__(self, graph: Path, *, threads: int = 0) -> None:
+    def __init__(self, graph: Path, *, threads: int = 0, channels_last: bool = False) -> None:
         if threads:
             torch.set_num_threads(threads)
-        model = onnx.load(graph)
+        try:
+            model = onnx.load(graph)
+        except Exception as error:
+            raise EngineError(f"PyTorch cannot load {graph.name}: {error}") from error
+        if not model.graph.output:
+            raise EngineError(f"PyTorch cannot load {graph.name}: expected a graph, found none")
         unknown = sorted({node.op_type for node in model.graph.node} - set(_OPERATORS))
         if unknown:
             raise EngineError(f"{graph.name}: no PyTorch counterpart of {', '.join(unknown)}")
         self.provider = f"torch {torch.__version__} CPU"
-        self._weights = {
-            w.name: torch.from_numpy(numpy_helper.to_array(w).copy()) for w in model.graph.initializer
-        }
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._weights = {w.name: self._tensor(numpy_helper.to_array(w).copy()) for w in model.graph.initializer}
         self._nodes = [
             (
                 _OPERATORS[node.op_type],
@@ -133,10 +138,14 @@ class TorchRunner(Runner):
         self.inputs = tuple(_spec(value) for value in model.graph.input)
         self.outputs = tuple(_spec(value) for value in model.graph.output)
 
+    def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.contiguous(memory_format=self._format) if tensor.ndim == 4 else tensor
+
     @torch.inference_mode()
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         values: dict[str, Any] = dict(self._weights)
-        values.update((name, torch.from_numpy(array)) for name, array in inputs.items())
+        values.update((name, self._tensor(array)) for name, array in inputs.items())
         for (operator, attributes, arguments, results), dead in zip(self._nodes, self._dead, strict=True):
             out = operator(attributes, *(values[name] for name in arguments))
             values.update(zip(results, out, strict=True) if isinstance(out, tuple) else [(results[0], out)])
