@@ -442,11 +442,11 @@ def test_inspect_a_bundle(run: Run, bundle_path: Path) -> None:
 
 
 def test_info(run: Run) -> None:
-    record = json.loads(run("info", "--variant", "hybrid", "--preset", "large", "--json").out)
-    assert record["model"] == "hybrid-large"
+    record = json.loads(run("info", "--variant", "hybrid", "--preset", "small", "--json").out)
+    assert record["model"] == "hybrid-small"
     for key, total in record["total"].items():
         assert total == pytest.approx(sum(part[key] for part in record["transforms"].values()))
-    text = run("info", "--variant", "hybrid", "--preset", "large").out
+    text = run("info", "--variant", "hybrid", "--preset", "small").out
     assert f"{record['total']['parameters']:,}" in text
     assert f"{record['total']['kmac_per_pixel']:.2f}" in text
     assert "g_s" in text

@@ -146,13 +146,17 @@ def outcome(original: Original, data: bytes) -> Pixels | None:
         return None
 
 
-def test_mutations_are_found_by_their_checksums(originals: list[Original]) -> None:
+def test_mutations_are_found_by_their_checksums(originals: list[Original], monkeypatch: pytest.MonkeyPatch) -> None:
+    decoding: list[Decoder] = []
+    monkeypatch.setattr(module, "Decoder", lambda *arguments: decoding.append(Decoder(*arguments)) or decoding[-1])
     rng, unchanged = random.Random(1), 0
     for number in range(DETECTED):
         original = originals[number % 2]
         mutated = bytes(MUTATIONS[number % len(MUTATIONS)](rng, bytearray(original.data)))
+        decoding.clear()
         picture = outcome(original, mutated)
         assert (picture is not None) == (mutated == original.data), mutated.hex()
+        assert (picture is not None) == bool(decoding), "the coder saw what a checksum refuses"
         if picture is not None:
             unchanged += 1
             np.testing.assert_array_equal(picture, original.picture)
