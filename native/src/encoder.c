@@ -133,11 +133,11 @@ static uint32_t estimate_symbol(const s2c_tables *tables, int32_t symbol, uint32
     return 16 * bits + tables->enc_entries[tables->enc[index].code_base + (id < escape ? id : escape)].cost;
 }
 
-/* The payload's expected size in bytes: from all symbols if they are few, else from every 13th, a prime, so that no
- * layout of channels or rows can hide the costly ones. */
+/* The payload's expected size in bytes: from all symbols if they are few, else from some thousand at a prime distance,
+ * so that no layout of channels or rows can hide the costly ones. */
 static size_t estimate_size(const s2c_tables *tables, const s2c_batch *batches, size_t batch_count, size_t count)
 {
-    const size_t step = count < 16384 ? 1 : 13;
+    const size_t step = count < 4096 ? 1 : count < 65536 ? 13 : count < 1048576 ? 61 : 251;
     uint64_t cost = 0;
 
     for (size_t b = 0; b < batch_count; b++)
@@ -174,38 +174,80 @@ static uint32_t choose_lanes(size_t size)
  * (f * 2^46), and x * e < f^2 * 2^18 <= 2^46, so the error is below 1 / f and the floor is exact.  x * r stays
  * below 2^64: it is at most (f * 2^18 - 1) * (2^46 + e) / f < 2^64 - 2^46 / f + e * 2^18, where 2^46 / f > 2^32 >
  * e * 2^18 (for f = 2^14, the skipped symbol, e = 0 and x < 2^32).  That symbol's push is the identity. */
-S2C_INLINE uint16_t *push(const s2c_enc_entry *entry, uint32_t *state, uint16_t *words)
+S2C_INLINE uint32_t push(const s2c_enc_entry *entry, uint32_t x)
 {
-    uint32_t x = *state;
-
-    if (S2C_UNLIKELY(x >> 18 >= entry->freq)) {
-        *--words = (uint16_t)x;
-        x >>= 16;
-    }
     const uint32_t quotient = (uint32_t)((x * entry->reciprocal) >> 46);
-    *state = x + entry->start + quotient * entry->complement;
-    return words;
+    return x + entry->start + quotient * entry->complement;
 }
 
-/* Maps one symbol and pushes it. */
-S2C_INLINE s2c_status push_symbol(const s2c_tables *tables, int32_t symbol, uint32_t index, bit_stack *bypass,
-                                  uint32_t *state, uint16_t **words)
+/* The entry of a symbol that is not among the small ones, or NULL and the reason in *status. */
+static const s2c_enc_entry *find_entry(const s2c_tables *tables, int32_t symbol, uint32_t index, bit_stack *bypass,
+                                       s2c_status *status)
 {
     const s2c_enc_table *table = &tables->enc[index];
     const uint32_t id = s2c_zigzag(symbol - table->center);
     uint32_t code = table->code_base + id;
 
-    if (S2C_UNLIKELY(id >= table->direct)) {
-        s2c_status status = map_slow(tables, symbol, index, bypass, &code);
-        if (status != S2C_OK)
+    if (id >= table->direct) {
+        *status = map_slow(tables, symbol, index, bypass, &code);
+        if (*status != S2C_OK)
+            return NULL;
+    }
+    return &tables->enc_entries[code];
+}
+
+/* Maps one symbol and pushes it.  small: it is known to lie in [-8, 8).  A missing entry has the frequency 0, which
+ * no state is below, so the test for a word finds it too. */
+S2C_INLINE s2c_status push_symbol(const s2c_tables *tables, int32_t symbol, uint32_t index, int small,
+                                  bit_stack *bypass, uint32_t *state, uint16_t **words)
+{
+    static const s2c_enc_entry missing = {0, 0, 0, 0, 0};
+    const size_t place = (size_t)index * S2C_SMALL + S2C_SMALL_HALF;
+    const s2c_enc_entry *entry = &missing;
+    uint32_t x = *state;
+
+    if (small || (uint32_t)(symbol + S2C_SMALL_HALF) < S2C_SMALL)
+        entry = &tables->small[(ptrdiff_t)place + symbol];
+    if (S2C_UNLIKELY(x >> 18 >= entry->freq)) {
+        if (entry->freq == 0) {
+            s2c_status status = S2C_OK;
+            entry = find_entry(tables, symbol, index, bypass, &status);
+            if (entry == NULL)
+                return status;
+        }
+        if (x >> 18 >= entry->freq) {
+            *--*words = (uint16_t)x;
+            x >>= 16;
+        }
+    }
+    *state = push(entry, x);
+    return S2C_OK;
+}
+
+/* Whether four int16 values all lie in [-8, 8): adding 8 to each leaves only the low four bits.  The top bits are kept
+ * out of the addition, lest it carry from one value into the next. */
+S2C_INLINE int all_small(uint64_t values)
+{
+    const uint64_t top = 0x8000800080008000u;
+
+    return (((((values & ~top) + 0x0008000800080008u) ^ (values & top)) & 0xfff0fff0fff0fff0u)) == 0;
+}
+
+S2C_INLINE s2c_status push_block(const s2c_tables *tables, const int16_t *symbols, const uint8_t *indexes, int small,
+                                 uint32_t *lanes, uint32_t mask, bit_stack *bypass, uint16_t **words)
+{
+    S2C_UNROLL_BLOCK
+    for (uint32_t k = S2C_BLOCK; k--;) {
+        s2c_status status =
+            push_symbol(tables, symbols[k], indexes[k], small, bypass, &lanes[k & mask], words);
+        if (S2C_UNLIKELY(status != S2C_OK))
             return status;
     }
-    *words = push(&tables->enc_entries[code], state, *words);
     return S2C_OK;
 }
 
 /* One batch, backward.  i stays a multiple of the block in the second loop, so (i + k) & mask is
- * (i & mask & ~7) + (k & mask): with a constant mask, a constant place. */
+ * (i & mask & ~7) + (k & mask & 7): with a constant mask, a constant place. */
 S2C_INLINE s2c_status push_batch(const s2c_tables *tables, const s2c_batch *batch, uint32_t *states, uint32_t mask,
                                  bit_stack *bypass, uint16_t **words_end)
 {
@@ -218,7 +260,7 @@ S2C_INLINE s2c_status push_batch(const s2c_tables *tables, const s2c_batch *batc
     size_t i = batch->count;
 
     for (; i % S2C_BLOCK && status == S2C_OK; i--)
-        status = push_symbol(tables, symbols[i - 1], indexes[i - 1], bypass, &states[(i - 1) & mask], &words);
+        status = push_symbol(tables, symbols[i - 1], indexes[i - 1], 0, bypass, &states[(i - 1) & mask], &words);
     while (i && status == S2C_OK) {
         uint64_t values[2];
         i -= S2C_BLOCK;
@@ -226,12 +268,10 @@ S2C_INLINE s2c_status push_batch(const s2c_tables *tables, const s2c_batch *batc
         if (skips && (values[0] | values[1]) == 0 && s2c_all_skipped(indexes + i, addend))
             continue;
         uint32_t *lanes = states + (i & mask & ~(size_t)(S2C_BLOCK - 1));
-        S2C_UNROLL_BLOCK
-        for (uint32_t k = S2C_BLOCK; k--;) {
-            status = push_symbol(tables, symbols[i + k], indexes[i + k], bypass, &lanes[k & mask], &words);
-            if (S2C_UNLIKELY(status != S2C_OK))
-                break;
-        }
+        if (S2C_LIKELY(all_small(values[0]) && all_small(values[1])))
+            status = push_block(tables, symbols + i, indexes + i, 1, lanes, mask & 7, bypass, &words);
+        else
+            status = push_block(tables, symbols + i, indexes + i, 0, lanes, mask & 7, bypass, &words);
     }
     *words_end = words;
     return status;

@@ -49,6 +49,11 @@ typedef struct s2c_enc_entry {
     uint16_t cost;       /* about 16 * log2(16384 / freq), for estimates */
 } s2c_enc_entry;
 
+/* The symbols [-8, 8) of every index, the missing ones included, have an entry at hand: one load instead of four
+ * dependent ones.  An entry of frequency 0 stands for "ask enc[]". */
+#define S2C_SMALL 16u
+#define S2C_SMALL_HALF 8
+
 /* The decoder's view of a table.  Slots below zero_freq are the symbol 0, with no look-up; a skipped table has
  * all of them, which makes decoding from it the identity on the state. */
 typedef struct s2c_dec_table {
@@ -72,6 +77,7 @@ struct s2c_tables {
     uint16_t sizes[S2C_MAX_TABLES];
     int32_t centers[S2C_MAX_TABLES];
     uint8_t shifts[S2C_MAX_TABLES];
+    s2c_enc_entry small[S2C_MAX_TABLES * S2C_SMALL];
     /* The three below lie in the same allocation. */
     s2c_enc_entry *enc_entries; /* code 0 is the skipped symbol if skip_below > 0 */
     s2c_dec_entry *dec_entries;

@@ -89,6 +89,11 @@ static void build_table(s2c_tables *tables, uint32_t t, const uint16_t *freqs, u
         set_entry(tables, code + id, freqs[id], start, value, id == size - 1 || tables->shifts[t] || !in_range);
         start += freqs[id];
     }
+    for (uint32_t id = 0; id < direct; id++) {
+        const uint32_t place = (uint32_t)(center + s2c_unzigzag(id) + S2C_SMALL_HALF);
+        if (place < S2C_SMALL)
+            tables->small[t * S2C_SMALL + place] = tables->enc_entries[code + id];
+    }
     tables->enc[t].center = center;
     tables->enc[t].code_base = (uint16_t)code;
     tables->enc[t].direct = (uint16_t)direct;
@@ -137,6 +142,7 @@ s2c_status s2c_tables_create(uint32_t count, const uint16_t *sizes, const uint16
     for (uint32_t t = 0; t < count; t++) {
         if (t < skip_below) {
             tables->enc[t].direct = 1;
+            tables->small[t * S2C_SMALL + S2C_SMALL_HALF] = tables->enc_entries[0];
             tables->dec[t].zero_freq = S2C_TOTAL;
         } else {
             build_table(tables, t, freqs, code, slot);
