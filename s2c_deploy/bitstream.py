@@ -35,9 +35,12 @@ _DAMAGED = "the file is damaged: fetch or copy it again"
 
 def quality_step(quality: float) -> int:
     """The header's step 0..224 nearest to ``quality`` in 1..8; halves go up.  :class:`InputError` outside."""
-    value = float(quality)
+    try:
+        value = float(quality)
+    except (TypeError, ValueError):
+        value = math.nan
     if not MIN_QUALITY <= value <= MAX_QUALITY:
-        raise InputError(f"quality {quality} is out of range", hint="pass a number from 1 to 8")
+        raise InputError(f"quality {quality!r} is not one of 1 to 8", hint="pass a number from 1 to 8")
     return math.floor((value - MIN_QUALITY) * QUALITY_STEPS + 0.5)
 
 

@@ -24,7 +24,7 @@ from s2c_deploy.bitstream import (
     round_quality,
     tile_grid,
 )
-from s2c_deploy.bundle import Bundle, open_bundle
+from s2c_deploy.bundle import Bundle, graph_names, open_bundle
 from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
 from s2c_deploy.errors import BitstreamError, InputError
 from s2c_deploy.latent import Indexes, LatentCoder, Symbols
@@ -66,6 +66,13 @@ class Codec:
     def backend(self) -> str:
         """The backend that runs; what ``auto`` became."""
         return self._networks.backend
+
+    def load(self, *, encoder: bool = True, decoder: bool = True) -> None:
+        """Opens the graphs of either direction now, rather than at the first picture."""
+        sides = {"g_a": encoder, "h_a": encoder, "g_s": decoder}
+        for name in graph_names(self.bundle.config):
+            if sides.get(name, True):
+                self._networks[name]
 
     def close(self) -> None:
         self._networks.close()

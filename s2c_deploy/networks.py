@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from s2c_deploy.bundle import KNOWN_ANSWERS, Bundle, exact_graphs, load_arrays
+from s2c_deploy.bundle import Bundle, exact_graphs, load_arrays
 from s2c_deploy.errors import EngineError
+from s2c_deploy.manifest import KNOWN_ANSWERS
 from s2c_deploy.runtime import Runner, choose_backend, open_runner
-from s2c_deploy.runtime.probe import compare, probe_from_arrays
+from s2c_deploy.runtime.probe import compare, known_probes
 
 
 class Networks:
@@ -24,19 +25,23 @@ class Networks:
 
     def __getitem__(self, graph: str) -> Runner:
         if graph not in self._runners:
-            runner = open_runner(self._bundle.graph(graph), backend=self.backend, threads=self._threads)
-            probe = probe_from_arrays(graph, self._answers)
-            if not probe.outputs:
-                raise EngineError(f"{graph}: expected known answers in {KNOWN_ANSWERS}, found none")
-            comparison = compare(graph, runner, probe, exact=graph in self._exact)
-            if comparison.failure is not None:
+            self._runners[graph] = self._open(graph)
+        return self._runners[graph]
+
+    def _open(self, graph: str) -> Runner:
+        probes = known_probes(graph, self._answers)
+        if not probes:
+            raise EngineError(f"{graph}: expected known answers in {KNOWN_ANSWERS}, found none")
+        runner = open_runner(self._bundle.graph(graph), backend=self.backend, threads=self._threads)
+        for probe in probes:
+            failure = compare(graph, runner, probe, exact=graph in self._exact).failure
+            if failure is not None:
                 runner.close()
                 raise EngineError(
-                    f"{self.backend} fails the known-answer test: {comparison.failure}",
+                    f"{self.backend} fails the known-answer test: {failure}",
                     hint="use another --backend, and report this engine's version",
                 )
-            self._runners[graph] = runner
-        return self._runners[graph]
+        return runner
 
     def close(self) -> None:
         for runner in self._runners.values():

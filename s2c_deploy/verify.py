@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from s2c_deploy.bundle import KNOWN_ANSWERS, Bundle, exact_graphs, load_arrays
+from s2c_deploy.bundle import Bundle, exact_graphs, load_arrays
 from s2c_deploy.codec import Pixels, to_network
 from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
 from s2c_deploy.errors import BitstreamError, EngineError
 from s2c_deploy.latent import CodePass, Indexes, LatentCoder, Symbols
+from s2c_deploy.manifest import KNOWN_ANSWERS
 from s2c_deploy.runtime import Runner, open_runner
-from s2c_deploy.runtime.probe import compare, probe_from_arrays
+from s2c_deploy.runtime.probe import compare, known_probes
 from s2c_deploy.runtime.runner import FloatArray
 
 Graphs = Mapping[str, Runner]
@@ -115,9 +116,10 @@ def check_known_answers(bundle: Bundle, graphs: Graphs) -> None:
     """EngineError with the first value that an exact graph gets wrong of the bundle's known answers."""
     answers = load_arrays(bundle.path / KNOWN_ANSWERS)
     for name in exact_graphs(bundle.config):
-        failure = compare(name, graphs[name], probe_from_arrays(name, answers), exact=True).failure
-        if failure is not None:
-            raise EngineError(f"known-answer test: {failure}", hint="do not decode with this engine")
+        for probe in known_probes(name, answers):
+            failure = compare(name, graphs[name], probe, exact=True).failure
+            if failure is not None:
+                raise EngineError(f"known-answer test: {failure}", hint="do not decode with this engine")
 
 
 def encode(bundle: Bundle, graphs: Graphs, image: Pixels, quality: float) -> Coded:

@@ -35,7 +35,7 @@ def bundle_of_stream(given: Path | None, fingerprint: bytes, model: str) -> Path
     """--bundle or $S2C_BUNDLE as they are; else the bundle under ./engines that a stream's fingerprint names."""
     if given is not None or os.environ.get(BUNDLE_VARIABLE):
         return bundle_to_write_with(given)
-    from s2c_deploy.bundle import read_manifest
+    from s2c_deploy.manifest import read_manifest
 
     found = []
     for path in known_bundles():

@@ -59,6 +59,7 @@ def compress(
     from s2c_deploy.image import read_image
 
     with Codec.open(bundle_to_write_with(bundle), backend, threads=threads, max_pixels=max_pixels) as codec:
+        codec.load(decoder=False)
 
         def one(path: Path, out: Path) -> Record:
             image = read_image(path, background=background, max_pixels=max_pixels)
@@ -69,7 +70,7 @@ def compress(
                 temporary.write_bytes(data)
             return _record(path, out, codec.backend, image.width, image.height, len(data), seconds)
 
-        _run(jobs, one, "compressing", as_json)
+        _run(jobs, one, "compressing", as_json, several=source.is_dir())
 
 
 def decompress(
@@ -108,6 +109,7 @@ def decompress(
         folder = bundle_of_stream(bundle, stream.fingerprint, f"{stream.variant}-{stream.preset}")
         if folder not in codecs:
             codecs[folder] = Codec.open(folder, backend, threads=threads)
+            codecs[folder].load(encoder=False)
             started = time.perf_counter()
         pixels = codecs[folder].decompress_stream(stream)
         seconds = time.perf_counter() - started
@@ -115,7 +117,7 @@ def decompress(
         return _record(path, out, codecs[folder].backend, stream.width, stream.height, len(data), seconds)
 
     try:
-        _run(jobs, one, "decompressing", as_json)
+        _run(jobs, one, "decompressing", as_json, several=source.is_dir())
     finally:
         for codec in codecs.values():
             codec.close()
@@ -182,9 +184,17 @@ def _folder_jobs(source: Path, target: Path, suffix: str, reading_pictures: bool
 
 
 def _run(
-    jobs: list[tuple[Path, Path]], one: Callable[[Path, Path], Record], doing: str, as_json: bool
+    jobs: list[tuple[Path, Path]],
+    one: Callable[[Path, Path], Record],
+    doing: str,
+    as_json: bool,
+    *,
+    several: bool,
 ) -> None:
-    """Runs every job; a failing file does not stop the others, but the first failure decides the exit code."""
+    """Runs every job; a failing file does not stop the others, but the first failure decides the exit code.
+
+    several: the jobs are those of a folder, whose JSON is a list even if there is one.
+    """
     from rich.console import Console
     from rich.progress import track
 
@@ -197,12 +207,12 @@ def _run(
         try:
             records.append(one(path, out))
         except S2CError as error:
-            if len(jobs) == 1:
+            if not several:
                 raise
             failure = failure or error
             records.append({"source": str(path), "error": str(error), "exit_code": error.exit_code})
     if as_json:
-        typer.echo(json.dumps(records if len(jobs) > 1 else records[0], indent=1))
+        typer.echo(json.dumps(records if several else records[0], indent=1))
     else:
         for record in records:
             typer.echo(_line(record), err="error" in record)

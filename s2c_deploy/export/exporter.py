@@ -14,31 +14,22 @@ import onnx
 import torch
 from torch import Tensor
 
-from s2c_deploy.bundle import (
-    KNOWN_ANSWERS,
-    SCHEMA_VERSION,
-    TABLES,
-    Bundle,
-    Gains,
-    exact_graphs,
-    npz_bytes,
-    open_bundle,
-    write_bundle,
-)
+from s2c_deploy.bundle import Bundle, Gains, exact_graphs, npz_bytes, open_bundle, write_bundle
 from s2c_deploy.entropy.tables import gaussian_tables
 from s2c_deploy.errors import ExportError, InputError
 from s2c_deploy.export.checkpoint import Checkpoint
 from s2c_deploy.export.entropy_graphs import entropy_graphs
 from s2c_deploy.export.parity import check_graph
-from s2c_deploy.export.probes import probe_graphs
+from s2c_deploy.export.probes import full_range_probes, probe_graphs
 from s2c_deploy.export.transform_graphs import transform_graphs
 from s2c_deploy.image import list_images, read_image
+from s2c_deploy.manifest import KNOWN_ANSWERS, SCHEMA_VERSION, TABLES
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.model import INDEX_GAIN, SCALE_LEVELS
 from s2c_deploy.presets import ALIGNMENT
 from s2c_deploy.quantize import exact_model
 from s2c_deploy.quantize.integer_conv import IntegerConv
-from s2c_deploy.runtime.probe import Comparison, Probe, probe_arrays
+from s2c_deploy.runtime.probe import FULL_RANGE, Comparison, Probe, probe_arrays
 
 #: Qualities whose numbers the parity gate looks at: the ends and the default.
 PARITY_QUALITIES = (1.0, 4.0, 8.0)
@@ -72,6 +63,7 @@ def export_bundle(
     parity = _gate(files, probes, exact_graphs(checkpoint.config), progress)
     height, width = KNOWN_ANSWER_SIZE
     answers = probe_graphs(model, gains, pictures[0][:, :, :height, :width].contiguous(), PARITY_QUALITIES[1])
+    answers |= {name + FULL_RANGE: probe for name, probe in full_range_probes(model).items()}
     files[KNOWN_ANSWERS] = npz_bytes(probe_arrays(answers))
     files[TABLES] = npz_bytes({**gaussian_tables().to_arrays(), **vars(gains)})
     write_bundle(out, files, lambda entries: _manifest(checkpoint, graphs, entries, parity, proof))

@@ -13,6 +13,8 @@ from s2c_deploy.runtime.runner import FloatArray, Runner
 #: Largest difference of a float graph's output, relative to the output's largest magnitude: float32 sums in another
 #: order differ by some 1e-6 here; a wrong weight by far more.
 TOLERANCE = 1e-4
+#: Ends the name of a graph in known_answers.npz whose inputs span their whole proven range.
+FULL_RANGE = "@range"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,15 @@ def probe_arrays(probes: Mapping[str, Probe]) -> dict[str, FloatArray]:
         arrays.update({f"{graph}/in/{name}": array for name, array in probe.inputs.items()})
         arrays.update({f"{graph}/out/{name}": array for name, array in probe.outputs.items()})
     return arrays
+
+
+def known_probes(graph: str, arrays: Mapping[str, FloatArray]) -> list[Probe]:
+    """Every probe of a graph in known_answers.npz: of a picture, and over the full range of an exact graph's inputs.
+
+    A picture's integers may be so small that reduced precision holds them; those of the full range are not.
+    """
+    probes = [probe_from_arrays(name, arrays) for name in (graph, graph + FULL_RANGE)]
+    return [probe for probe in probes if probe.outputs]
 
 
 def probe_from_arrays(graph: str, arrays: Mapping[str, FloatArray]) -> Probe:

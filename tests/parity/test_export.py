@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from PIL import Image as Pil
 from torch import nn
 
-from s2c_deploy.bundle import KNOWN_ANSWERS, Bundle, exact_graphs, graph_names, load_arrays, open_bundle
+from s2c_deploy.bundle import Bundle, exact_graphs, graph_names, load_arrays, open_bundle
 from s2c_deploy.codec import Codec
 from s2c_deploy.errors import ExactnessError, ExportError, InputError, ParityError
 from s2c_deploy.export import exporter
@@ -25,6 +25,7 @@ from s2c_deploy.export.checkpoint import Checkpoint
 from s2c_deploy.export.exporter import deployed_gains, export_bundle
 from s2c_deploy.export.graph_writer import IR_VERSION, OPSET
 from s2c_deploy.export.parity import check_graph
+from s2c_deploy.manifest import KNOWN_ANSWERS
 from s2c_deploy.models import S2CModel
 from s2c_deploy.presets import VARIANTS, ModelConfig
 from s2c_deploy.quantize import activation_ranges

@@ -15,21 +15,13 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from s2c_deploy.bundle import (
-    KNOWN_ANSWERS,
-    Bundle,
-    exact_graphs,
-    fingerprint,
-    graph_names,
-    load_arrays,
-    npz_bytes,
-    open_bundle,
-)
+from s2c_deploy.bundle import Bundle, exact_graphs, graph_names, load_arrays, npz_bytes, open_bundle
 from s2c_deploy.codec import Codec
 from s2c_deploy.errors import DependencyError, EngineError, InputError
+from s2c_deploy.manifest import KNOWN_ANSWERS, fingerprint
 from s2c_deploy.networks import Networks
 from s2c_deploy.runtime import Runner, backend_status, backends, choose_backend, open_runner, probe
-from s2c_deploy.runtime.probe import TOLERANCE, compare, probe_arrays, probe_from_arrays
+from s2c_deploy.runtime.probe import FULL_RANGE, TOLERANCE, compare, probe_arrays, probe_from_arrays
 
 ENGINES = ("torch", "onnxruntime", "openvino")
 Array = npt.NDArray[np.float32]
@@ -296,6 +288,7 @@ def test_one_wrong_answer_is_enough(sabotaged: Sabotage, bundle: Bundle, monkeyp
 
 def test_probes_survive_being_stored(bundle: Bundle) -> None:
     answers = load_arrays(bundle.path / KNOWN_ANSWERS)
-    stored = {name: probe_from_arrays(name, answers) for name in graph_names(bundle.config)}
+    full = [name + FULL_RANGE for name in exact_graphs(bundle.config)]
+    stored = {name: probe_from_arrays(name, answers) for name in [*graph_names(bundle.config), *full]}
     assert probe_arrays(stored).keys() == answers.keys()
     assert all(each.inputs and each.outputs for each in stored.values())

@@ -15,20 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s2c_deploy import bundle as module
-from s2c_deploy.bundle import (
-    MANIFEST,
-    Gains,
-    exact_graphs,
-    fingerprint,
-    graph_names,
-    npz_bytes,
-    open_bundle,
-    read_manifest,
-    write_bundle,
-)
+from s2c_deploy import manifest as module
+from s2c_deploy.bundle import Gains, exact_graphs, graph_names, npz_bytes, open_bundle, write_bundle
 from s2c_deploy.codec import Codec
 from s2c_deploy.errors import BundleError, EngineError, InputError
+from s2c_deploy.manifest import MANIFEST, fingerprint, read_manifest
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
