@@ -150,10 +150,10 @@ class Stream:
                     hint=f"1 to {MAX_METADATA} can be kept; else leave it out",
                 )
         for index, payload in enumerate(self.tiles):
-            if not 1 <= len(payload) <= MAX_SECTION:
+            if len(payload) > MAX_SECTION:
                 raise InputError(
                     f"the payload of tile {index} has {len(payload)} bytes",
-                    hint=f"it must have 1 to {MAX_SECTION}",
+                    hint=f"it may have {MAX_SECTION} at most",
                 )
 
 
@@ -251,8 +251,8 @@ def _read_header(view: memoryview) -> _Header:
     tiles = tile_count(width, height, units * TILE_UNIT)
     metadata = [name for bit, name in ((_FLAG_ICC, "icc"), (_FLAG_EXIF, "exif")) if flags & bit]
     sections = len(metadata) + tiles
-    # a section takes a table entry and at least one byte: a number of them that cannot be there stops here
-    need = _HEADER.size + _CRC.size + sections * (_ENTRY.size + 1)
+    # every section has a table entry: a number of them that cannot be there stops here
+    need = _HEADER.size + _CRC.size + sections * _ENTRY.size
     if need > size:
         expected = f"{need} bytes or more for {tiles} tiles"
         raise BitstreamError("section table", expected=expected, found=f"{size} bytes", hint=_DAMAGED)
@@ -286,7 +286,7 @@ def _read_sections(view: memoryview, names: list[str], table_end: int) -> list[b
     entries = list(_ENTRY.iter_unpack(view[_HEADER.size : table_end]))
     start = table_end + _CRC.size
     for name, (length, _) in zip(names, entries, strict=True):
-        if not length:
+        if name in ("icc", "exif") and not length:
             raise BitstreamError(name, expected="at least 1 byte", found="0 bytes", hint=_DAMAGED)
         if name in ("icc", "exif") and length > MAX_METADATA:
             raise BitstreamError(name, expected=f"at most {MAX_METADATA} bytes", found=f"{length} bytes")

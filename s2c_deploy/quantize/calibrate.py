@@ -73,6 +73,7 @@ def exact_model(model: S2CModel, ranges: Mapping[str, Tensor]) -> S2CModel:
     contexts = model.group_contexts
     if missing := sorted(set(range_names(len(contexts))) - set(ranges)):
         raise ExportError(f"calibration: expected ranges of {', '.join(missing)}, found none")
+    _check_sizes(model, ranges)
     assert isinstance(model.h_s, HyperSynthesis)
     h_s = ExactHyperSynthesis(
         model.h_s, HyperRanges(first=ranges["h_s.1"], second=ranges["h_s.3"], hyper=ranges["h_s.5"])
@@ -83,6 +84,17 @@ def exact_model(model: S2CModel, ranges: Mapping[str, Tensor]) -> S2CModel:
     model.h_s = h_s  # type: ignore[assignment]
     model.contexts = nn.ModuleList(exact)
     return model.eval()
+
+
+def _check_sizes(model: S2CModel, ranges: Mapping[str, Tensor]) -> None:
+    config = model.config
+    n, width = config.hyper_channels, config.context_width
+    sizes = {"y_hat": config.latent_channels, "h_s.1": n, "h_s.3": n, "h_s.5": config.hyper_features}
+    for name in range_names(len(config.groups)):
+        if ranges[name].shape != (sizes.get(name, width),):
+            raise ExportError(
+                f"calibration: {name}: expected {sizes.get(name, width)} channels, found {tuple(ranges[name].shape)}"
+            )
 
 
 def range_names(groups: int) -> list[str]:
