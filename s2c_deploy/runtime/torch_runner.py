@@ -32,9 +32,12 @@ def _conv(a: _Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None)
     )
 
 
-def _slice(_a: _Attributes, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor, steps: Tensor) -> Tensor:
+def _slice(
+    _a: _Attributes, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor, steps: Tensor | None = None
+) -> Tensor:
     index = [slice(None)] * x.ndim
-    columns = (starts.tolist(), ends.tolist(), axes.tolist(), steps.tolist())
+    strides = [1] * len(starts) if steps is None else steps.tolist()
+    columns = (starts.tolist(), ends.tolist(), axes.tolist(), strides)
     for start, end, axis, step in zip(*columns, strict=True):
         index[axis] = slice(start, end, step)
     return x[tuple(index)]
@@ -91,7 +94,9 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "LeakyRelu": lambda a, x: F.leaky_relu(x, a.get("alpha", 0.01)),
     "MatMul": lambda a, x, y: x @ y,
     "Mul": lambda a, x, y: x * y,
+    "Relu": lambda a, x: torch.relu(x),
     "Reshape": _reshape,
+    "Round": lambda a, x: torch.round(x),
     "Shape": lambda a, x: torch.tensor(x.shape),
     "Slice": _slice,
     "Softmax": lambda a, x: torch.softmax(x, a.get("axis", -1)),
