@@ -29,12 +29,13 @@ class Networks:
         return self._runners[graph]
 
     def _open(self, graph: str) -> Runner:
-        probes = known_probes(graph, self._answers)
-        if not probes:
+        exact = graph in self._exact
+        probes = known_probes(graph, self._answers, exact=exact)
+        if not all(probe.outputs for probe in probes):
             raise EngineError(f"{graph}: expected known answers in {KNOWN_ANSWERS}, found none")
         runner = open_runner(self._bundle.graph(graph), backend=self.backend, threads=self._threads)
         for probe in probes:
-            failure = compare(graph, runner, probe, exact=graph in self._exact).failure
+            failure = compare(graph, runner, probe, exact=exact).failure
             if failure is not None:
                 runner.close()
                 raise EngineError(

@@ -116,7 +116,7 @@ def check_known_answers(bundle: Bundle, graphs: Graphs) -> None:
     """EngineError with the first value that an exact graph gets wrong of the bundle's known answers."""
     answers = load_arrays(bundle.path / KNOWN_ANSWERS)
     for name in exact_graphs(bundle.config):
-        for probe in known_probes(name, answers):
+        for probe in known_probes(name, answers, exact=True):
             failure = compare(name, graphs[name], probe, exact=True).failure
             if failure is not None:
                 raise EngineError(f"known-answer test: {failure}", hint="do not decode with this engine")

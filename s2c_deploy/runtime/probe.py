@@ -77,13 +77,14 @@ def probe_arrays(probes: Mapping[str, Probe]) -> dict[str, FloatArray]:
     return arrays
 
 
-def known_probes(graph: str, arrays: Mapping[str, FloatArray]) -> list[Probe]:
-    """Every probe of a graph in known_answers.npz: of a picture, and over the full range of an exact graph's inputs.
+def known_probes(graph: str, arrays: Mapping[str, FloatArray], *, exact: bool) -> list[Probe]:
+    """The probes of a graph in known_answers.npz: of a picture, and over the full range of an exact graph's inputs.
 
     A picture's integers may be so small that reduced precision holds them; those of the full range are not.
+    Where there are no known answers, a probe has no outputs.
     """
-    probes = [probe_from_arrays(name, arrays) for name in (graph, graph + FULL_RANGE)]
-    return [probe for probe in probes if probe.outputs]
+    names = [graph, graph + FULL_RANGE] if exact else [graph]
+    return [probe_from_arrays(name, arrays) for name in names]
 
 
 def probe_from_arrays(graph: str, arrays: Mapping[str, FloatArray]) -> Probe:

@@ -441,13 +441,14 @@ def test_not_an_npz(copy: Path, file: str, data: bytes) -> None:
     [
         (lambda answers: answers.clear(), "expected known answers"),
         (lambda answers: answers.pop("h_s/out/hyper"), "expected known answers"),
+        (lambda answers: answers.pop("h_s@range/out/hyper"), "expected known answers"),
         (lambda answers: answers.pop("h_s/in/z_hat"), "inputs: expected"),
         (lambda answers: answers.update({"h_s/out/other": answers["h_s/out/hyper"]}), "expected outputs"),
         (lambda answers: answers.update({"h_s/out/hyper": answers["h_s/out/hyper"][:, 1:]}), "expected shape"),
         (lambda answers: with_value(7.0)(answers["h_s/out/hyper"]), "1 values are wrong"),
         (lambda answers: answers.update({"h_s/in/z_hat": answers["h_s/in/z_hat"].astype(np.float64)}), "float64"),
     ],
-    ids=["none", "no output", "no input", "another output", "shape", "one value", "dtype"],
+    ids=["none", "no output", "no full range", "no input", "another output", "shape", "one value", "dtype"],
 )
 def test_an_engine_without_its_known_answers_is_refused(
     whole_copy: Path, change: Callable[[Arrays], object], found: str
