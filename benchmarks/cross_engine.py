@@ -23,7 +23,8 @@ from s2c_deploy.export.checkpoint import load_checkpoint
 from s2c_deploy.image import list_images, read_image
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.entropy_model import GroupContext
-from s2c_deploy.models.model import INDEX_GAIN, MEAN_LIMIT, MEAN_STEPS, SCALE_LEVELS
+from s2c_deploy.models.model import INDEX_GAIN
+from s2c_deploy.presets import MEAN_LIMIT, MEAN_STEPS, SCALE_LEVELS
 from s2c_deploy.verify import Agreement, cross_decode
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from s2c_deploy.entropy.native import crc32c
 from s2c_deploy.errors import BitstreamError, InputError
+from s2c_deploy.presets import MAX_PIXELS
 
 MAGIC = b"\xf5S2C"
 VERSION = 1
@@ -22,7 +23,7 @@ MAX_SIDE = 0xFFFF
 MAX_TILE = MAX_SIDE * TILE_UNIT
 MAX_SECTION = 0xFFFFFFFF
 MAX_METADATA = 16 * 2**20
-DEFAULT_MAX_PIXELS = 2**27
+DEFAULT_MAX_PIXELS = MAX_PIXELS
 MIN_QUALITY, MAX_QUALITY, QUALITY_STEPS = 1.0, 8.0, 32
 
 _HEADER = struct.Struct("<4s4B3H8s")

@@ -29,13 +29,12 @@ from s2c_deploy.entropy.tables import FrequencyTables
 from s2c_deploy.errors import BundleError, InputError
 from s2c_deploy.manifest import (
     MANIFEST,
-    SCALE_LEVELS,
     TABLES,
     check_files,
     fingerprint,
     read_manifest,
 )
-from s2c_deploy.presets import ModelConfig
+from s2c_deploy.presets import SCALE_LEVELS, ModelConfig
 
 FloatArray = npt.NDArray[np.float32]
 

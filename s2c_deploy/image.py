@@ -17,10 +17,10 @@ from PIL import ExifTags, ImageColor, UnidentifiedImageError
 
 from s2c_deploy.errors import InputError
 from s2c_deploy.files import atomic_write
+from s2c_deploy.presets import MAX_PIXELS
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
-MAX_PIXELS = 2**27  # bitstream.DEFAULT_MAX_PIXELS, without loading the coder for it
 # not all that Pillow knows: EPS would start Ghostscript, JPEG 2000 allocates what a header asks for
 _READ_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "PPM", "GIF", "TGA")
 READ_SUFFIXES = frozenset(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from s2c_deploy.bundle import Bundle
 from s2c_deploy.entropy.coder import Decoder, Encoder
 from s2c_deploy.errors import BitstreamError
-from s2c_deploy.presets import HYPER_STRIDE, LATENT_STRIDE
+from s2c_deploy.presets import HYPER_STRIDE, LATENT_STRIDE, MEAN_STEPS, SYMBOL_LIMIT, Z_LIMIT
 from s2c_deploy.runtime.runner import FloatArray, Runner
 
 Symbols = npt.NDArray[np.int16]
@@ -23,9 +23,6 @@ Indexes = npt.NDArray[np.uint8]
 #: Codes one pass: (first channel, last channel + 1, parity, indexes, means) to symbols.
 CodePass = Callable[[int, int, int, Indexes, FloatArray], Symbols]
 
-MEAN_STEPS = 16
-#: Hyper-latent symbols stay in the range for which h_s is proven exact; latent ones in the coder's.
-Z_LIMIT, SYMBOL_LIMIT = 127, 32767
 
 
 class Graphs(Protocol):

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from s2c_deploy.errors import BundleError, InputError
+from s2c_deploy.presets import EXACT_LIMIT
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -17,8 +18,6 @@ KNOWN_ANSWERS = "known_answers.npz"
 #: Bounds before anything is read: a manifest is a few kB, the largest graph some hundred MB.
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILE_BYTES = 4 << 30
-#: The context graphs give indexes of 0..63; the sums of an exact layer stay below 2^24.
-SCALE_LEVELS, EXACT_LIMIT = 64, 2**24
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -31,6 +31,16 @@ ALIGNMENT = 64
 LATENT_STRIDE = 16
 HYPER_STRIDE = 64
 
+#: What the networks, the codec and a bundle agree on.  Scale indexes are 0..63; means are in 1/16 steps, up to 2047
+#: whole symbols; hyper-latent symbols stay in the range that h_s is proven for, latent ones in the coder's.
+SCALE_LEVELS = 64
+MEAN_STEPS, MEAN_LIMIT = 16, 2047
+Z_LIMIT, SYMBOL_LIMIT = 127, 32767
+#: Sums of integers below this are exact in float32.
+EXACT_LIMIT = 2**24
+#: Larger pictures are refused before anything is allocated, unless the caller says otherwise.
+MAX_PIXELS = 2**27
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:

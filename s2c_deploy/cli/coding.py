@@ -12,6 +12,7 @@ import typer
 
 from s2c_deploy.cli.bundles import bundle_of_stream, bundle_to_write_with
 from s2c_deploy.errors import InputError, S2CError
+from s2c_deploy.presets import MAX_PIXELS
 
 Record = dict[str, Any]
 BundleOption = Annotated[
@@ -24,7 +25,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machi
 MaxPixelsOption = Annotated[
     int, typer.Option(min=1, help="Refuse larger pictures before allocating anything.")
 ]
-MAX_PIXELS = 2**27
 
 
 def compress(

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from s2c_deploy.cli.coding import MAX_PIXELS, JsonOption, MaxPixelsOption, _read
+from s2c_deploy.cli.coding import JsonOption, MaxPixelsOption, _read
 from s2c_deploy.errors import DependencyError, InputError
+from s2c_deploy.presets import MAX_PIXELS
 
 
 def inspect(

@@ -25,8 +25,8 @@ from s2c_deploy.export.transform_graphs import transform_graphs
 from s2c_deploy.image import list_images, read_image
 from s2c_deploy.manifest import KNOWN_ANSWERS, SCHEMA_VERSION, TABLES
 from s2c_deploy.models import S2CModel
-from s2c_deploy.models.model import INDEX_GAIN, SCALE_LEVELS
-from s2c_deploy.presets import ALIGNMENT
+from s2c_deploy.models.model import INDEX_GAIN
+from s2c_deploy.presets import ALIGNMENT, EXACT_LIMIT, SCALE_LEVELS
 from s2c_deploy.quantize import exact_model
 from s2c_deploy.quantize.integer_conv import IntegerConv
 from s2c_deploy.runtime.probe import FULL_RANGE, Comparison, Probe, probe_arrays
@@ -183,7 +183,7 @@ def _manifest(
             }
             for name, graph in graphs.items()
         },
-        "exactness": {"limit": 2**24, "layers": proof},
+        "exactness": {"limit": EXACT_LIMIT, "layers": proof},
         "tools": {package: metadata.version(package) for package in packages},
     }
     try:

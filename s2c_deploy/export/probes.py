@@ -9,12 +9,13 @@ from torch import Tensor
 from s2c_deploy.bundle import Gains
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.entropy_model import pack_anchors, pack_nonanchors, unpack
-from s2c_deploy.models.model import INDEX_GAIN, MEAN_STEPS, SCALE_LEVELS, Z_LIMIT
+from s2c_deploy.models.model import INDEX_GAIN
+from s2c_deploy.presets import MEAN_STEPS, SCALE_LEVELS, SYMBOL_LIMIT, Z_LIMIT
 from s2c_deploy.quantize.exact_entropy import FEATURE_LIMIT, PARAMETER_LIMIT, SPATIAL_LIMIT
 from s2c_deploy.runtime.probe import Probe
 
 #: Largest |y_hat| in 1/16 steps: the coder's largest symbol and the largest mean.
-LARGEST_LATENT = 32767 * MEAN_STEPS + PARAMETER_LIMIT
+LARGEST_LATENT = SYMBOL_LIMIT * MEAN_STEPS + PARAMETER_LIMIT
 
 
 @torch.no_grad()
@@ -24,8 +25,7 @@ def probe_graphs(model: S2CModel, gains: Gains, x: Tensor, quality: float) -> di
     probes: dict[str, Probe] = {}
 
     def record(name: str, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
-        arrays = [{k: np.ascontiguousarray(v.numpy()) for k, v in side.items()} for side in (inputs, outputs)]
-        probes[name] = Probe(inputs=arrays[0], outputs=arrays[1])
+        probes[name] = _probe(inputs, outputs)
 
     y = model.g_a(x) * gain
     record("g_a", {"x": x, "gain": gain}, {"y": y})
@@ -69,12 +69,8 @@ def full_range_probes(model: S2CModel, *, seed: int = 0) -> dict[str, Probe]:
     def integers(low: int, high: int, channels: int, size: int = side) -> Tensor:
         return torch.randint(low, high + 1, (1, channels, size, size), generator=random).float()
 
-    def probe(inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> Probe:
-        arrays = [{k: np.ascontiguousarray(v.numpy()) for k, v in half.items()} for half in (inputs, outputs)]
-        return Probe(inputs=arrays[0], outputs=arrays[1])
-
     z_hat = integers(-Z_LIMIT, Z_LIMIT, config.hyper_channels, side // 4)
-    probes = {"h_s": probe({"z_hat": z_hat}, {"hyper": model.h_s(z_hat)})}
+    probes = {"h_s": _probe({"z_hat": z_hat}, {"hyper": model.h_s(z_hat)})}
     start = 0
     for k, (context, channels) in enumerate(zip(model.group_contexts, config.groups, strict=True)):
         inputs = {"hyper": integers(0, SPATIAL_LIMIT, config.hyper_features)}
@@ -84,14 +80,19 @@ def full_range_probes(model: S2CModel, *, seed: int = 0) -> dict[str, Probe]:
         features = context.features(inputs["hyper"], y_prev / MEAN_STEPS)
         indexes, means = _coded(context.anchor(features))
         outputs = {"features": features, "indexes": indexes, "means": means}
-        probes[f"context_{k}_anchor"] = probe(inputs, outputs)
+        probes[f"context_{k}_anchor"] = _probe(inputs, outputs)
         features = integers(-FEATURE_LIMIT, FEATURE_LIMIT, config.context_width)
         y_cur = integers(-LARGEST_LATENT, LARGEST_LATENT, channels)
         indexes, means = _coded(context.nonanchor(features, y_cur / MEAN_STEPS))
         answer = {"indexes": indexes, "means": means}
-        probes[f"context_{k}_nonanchor"] = probe({"features": features, "y_cur": y_cur}, answer)
+        probes[f"context_{k}_nonanchor"] = _probe({"features": features, "y_cur": y_cur}, answer)
         start += channels
     return probes
+
+
+def _probe(inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> Probe:
+    sides = [{name: np.ascontiguousarray(x.numpy()) for name, x in side.items()} for side in (inputs, outputs)]
+    return Probe(inputs=sides[0], outputs=sides[1])
 
 
 def _coded(parameters: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,17 +18,13 @@ from s2c_deploy.models.entropy_model import (
     unpack,
 )
 from s2c_deploy.models.transforms import Analysis, HyperAnalysis, Synthesis
-from s2c_deploy.presets import ModelConfig
+from s2c_deploy.presets import MEAN_LIMIT, MEAN_STEPS, SCALE_LEVELS, Z_LIMIT, ModelConfig
 
 #: The scale table: sigma_i = SCALE_MIN * exp(i * SCALE_STEP), i = 0..63 (CompressAI's 0.11 .. 256).
-SCALE_MIN, SCALE_MAX, SCALE_LEVELS = 0.11, 256.0, 64
+SCALE_MIN, SCALE_MAX = 0.11, 256.0
 SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1)
 #: Indexes per unit of network output; a power of two, so that it folds into integer weights.
 INDEX_GAIN = 8.0
-#: Means are rounded to 1/16.
-MEAN_STEPS = 16
-#: Bounds of what is coded: hyper-latent symbols, and means in whole symbols.
-Z_LIMIT, MEAN_LIMIT = 127, 2047
 _LIKELIHOOD_FLOOR = 1e-9
 #: Gain of the middle level at the start of training: latents of a few units, so that symbols are not all zero.
 FIRST_GAIN = 16.0

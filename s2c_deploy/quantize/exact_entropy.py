@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2c_deploy.models.entropy_model import GroupContext, HyperSynthesis, pack_anchors, pack_nonanchors
-from s2c_deploy.models.model import INDEX_GAIN, MEAN_LIMIT, MEAN_STEPS, Z_LIMIT
+from s2c_deploy.models.model import INDEX_GAIN
+from s2c_deploy.presets import MEAN_LIMIT, MEAN_STEPS, Z_LIMIT
 from s2c_deploy.quantize.integer_conv import Grid, IntegerConv, grid_for, shrink
 
 #: Largest activation integers: small where a kernel sums over 3x3 or 5x5 positions, larger where it is point-wise.

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from s2c_deploy.errors import ExactnessError
 from s2c_deploy.models.entropy_model import CheckerboardConv
+from s2c_deploy.presets import EXACT_LIMIT
 
-EXACT_LIMIT = 2**24
 #: Largest operand that TF32 tensor cores take without rounding is 2^11; weights and activations stay below.
 OPERAND_LIMIT = 2047
 #: Largest requantisation shift; its rounding half, 2^19, is a small part of the bound.
