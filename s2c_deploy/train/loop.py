@@ -99,7 +99,7 @@ class _Run:
         if initial is not None:
             self.model.load_state_dict(initial)
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, fused=True)
         self.lmbdas = torch.tensor(config.lmbdas, device=settings.device)
         self.step = 0
         self.sums = np.zeros(3)
