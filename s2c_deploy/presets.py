@@ -7,6 +7,7 @@ interaction followed by a channel aggregation; the variants differ in the spatia
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s2c_deploy.errors import InputError
@@ -25,6 +26,13 @@ VARIANTS: dict[str, tuple[str, str, str]] = {
 #: Rate-distortion trade-offs of quality 1..8, for the loss lmbda * 255^2 * MSE + bpp (CompressAI's convention);
 #: geometric from 0.0018 to 0.0932.
 LMBDAS: tuple[float, ...] = tuple(round(0.0018 * (0.0932 / 0.0018) ** (i / 7), 6) for i in range(8))
+
+#: What the distortion is, and the trade-offs of its eight qualities; MS-SSIM's, for lmbda * (1 - MS-SSIM) + bpp, are
+#: CompressAI's (its model zoo's documentation).
+OBJECTIVES: dict[str, tuple[float, ...]] = {
+    "mse": LMBDAS,
+    "ms-ssim": (2.40, 4.58, 8.73, 16.64, 31.73, 60.50, 115.37, 220.00),
+}
 
 #: Side to which pictures are padded: the hyper-latent is at 1/64.
 ALIGNMENT = 64
@@ -49,7 +57,7 @@ class ModelConfig:
     widths, depths: channels and blocks of the stages at 1/2, 1/4, 1/8; expansion: hidden width of the channel
     aggregation over its width; latent_channels M at 1/16; hyper_channels N at 1/64; context_width D of the
     context networks; aggregation: structure of the feed-forward network; spatial_norm: a LayerNorm before the separable
-    convolution; lmbdas: one rate-distortion trade-off per quality level.
+    convolution; objective: the distortion it was trained for; lmbdas: one rate-distortion trade-off per quality level.
     """
 
     variant: str
@@ -62,6 +70,7 @@ class ModelConfig:
     context_width: int
     aggregation: str = "glu"
     spatial_norm: bool = False
+    objective: str = "mse"
     lmbdas: tuple[float, ...] = LMBDAS
 
     def __post_init__(self) -> None:
@@ -71,6 +80,8 @@ class ModelConfig:
             raise InputError(
                 f"aggregation: expected one of {', '.join(CHANNEL_AGGREGATIONS)}, found {self.aggregation!r}"
             )
+        if self.objective not in OBJECTIVES:
+            raise InputError(f"objective: expected one of {', '.join(OBJECTIVES)}, found {self.objective!r}")
 
     @property
     def name(self) -> str:
@@ -108,9 +119,18 @@ PRESETS = tuple(_PRESETS)
 
 
 def model_config(
-    variant: str, preset: str, *, aggregation: str = "glu", spatial_norm: bool = False
+    variant: str,
+    preset: str,
+    *,
+    aggregation: str = "glu",
+    spatial_norm: bool = False,
+    objective: str = "mse",
+    lmbdas: Sequence[float] | None = None,
 ) -> ModelConfig:
-    """The configuration of a named variant and preset; InputError names the known ones."""
+    """The configuration of a named variant and preset; InputError names the known ones.
+
+    lmbdas: one per quality level [default: the objective's eight].
+    """
     if preset not in _PRESETS:
         raise InputError(f"preset: expected one of {', '.join(_PRESETS)}, found {preset!r}")
     widths, depths, expansion, latent_channels, hyper_channels, context_width = _PRESETS[preset]
@@ -125,6 +145,8 @@ def model_config(
         context_width=context_width,
         aggregation=aggregation,
         spatial_norm=spatial_norm,
+        objective=objective,
+        lmbdas=tuple(lmbdas) if lmbdas is not None else OBJECTIVES.get(objective, LMBDAS),
     )
 
 

@@ -12,7 +12,9 @@ import typer
 from s2c_deploy.cli.bundles import ENGINES
 from s2c_deploy.cli.coding import ForceOption, JsonOption
 from s2c_deploy.errors import DependencyError, InputError
+from s2c_deploy.presets import model_config
 
+PresetOption = Annotated[str, typer.Option(help="tiny, small, base or large.")]
 WEIGHTS, PHOTOGRAPHS = Path("export"), Path("export/photographs")
 
 
@@ -22,7 +24,13 @@ def export(
     ] = "conv",
     weights: Annotated[
         Path | None,
-        typer.Option(help="Folder with recipe.toml and weights.safetensors. [default: export/VARIANT]"),
+        typer.Option(
+            help="Folder with recipe.toml and weights.safetensors, or one checkpoint file. [default: export/VARIANT]"
+        ),
+    ] = None,
+    preset: PresetOption = "tiny",
+    lmbda: Annotated[
+        float | None, typer.Option(help="Of a checkpoint file trained for one trade-off: its lambda.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Bundle folder. [default: engines/VARIANT-PRESET]")] = None,
     images: Annotated[Path, typer.Option(help="Photographs for the parity gate.")] = PHOTOGRAPHS,
@@ -34,6 +42,8 @@ def export(
     s2c-deploy export --variant conv
 
     s2c-deploy export --weights my-model/ --out engines/my-model --images photos/
+
+    s2c-deploy export --weights best.pth.tar --variant hybrid --preset base --lmbda 0.013 --images photos/
     """
     from importlib.util import find_spec
 
@@ -42,10 +52,15 @@ def export(
             raise DependencyError(package, extra="export")
     from rich.console import Console
 
-    from s2c_deploy.export.checkpoint import load_checkpoint
+    from s2c_deploy.export.checkpoint import load_checkpoint, load_file_checkpoint
     from s2c_deploy.export.exporter import export_bundle
 
-    checkpoint = load_checkpoint(weights if weights is not None else WEIGHTS / variant)
+    source = weights if weights is not None else WEIGHTS / variant
+    if source.is_file():
+        config = model_config(variant, preset, lmbdas=None if lmbda is None else (lmbda,))
+        checkpoint = load_file_checkpoint(source, config)
+    else:
+        checkpoint = load_checkpoint(source)
     target = out if out is not None else ENGINES / checkpoint.config.name
     if target.exists() and not force:
         raise InputError(f"{target} exists", hint="replace it with --force, or name another --out")

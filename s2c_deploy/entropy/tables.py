@@ -161,6 +161,15 @@ class FrequencyTables:
             skip_below=skip_below,
         )
 
+    def extended(self, tables: Sequence[Table]) -> FrequencyTables:
+        """These tables with more behind them."""
+        more = FrequencyTables.stack(tables)
+        names = _ARRAYS.keys()
+        return FrequencyTables(
+            **{name: np.concatenate((getattr(self, name), getattr(more, name))) for name in names},
+            skip_below=self.skip_below,
+        )
+
     def ideal_bits(self, symbols: npt.NDArray[np.int16], indexes: npt.NDArray[np.uint8]) -> float:
         """The code length of ``symbols`` by these tables, in bits: what a coder without overhead would need.
 

@@ -1,4 +1,4 @@
-"""The folder of a trained model, ``export/<variant>/``: recipe.toml, weights.safetensors, a model card.
+"""A trained model: the folder ``export/<variant>/`` (recipe.toml, weights.safetensors, a model card), or a file.
 
 recipe.toml names the model and how it was trained; weights.safetensors holds the model's state dict in float16 and
 the calibrated activation ranges as ``calibration.*``, so that every machine exports the same integers from it.
@@ -18,7 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from s2c_deploy.entropy.tables import Table
 from s2c_deploy.errors import ExportError, InputError
+from s2c_deploy.export.adapters import adapt, read_tensors
 from s2c_deploy.models import S2CModel
 from s2c_deploy.presets import ModelConfig, model_config
 
@@ -33,13 +35,18 @@ CALIBRATION = "calibration."
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A float model in evaluation mode, its ranges by name, its recipe, and the SHA-256 of its tensors."""
+    """A float model in evaluation mode, its ranges by name, its recipe, and the SHA-256 of its tensors.
+
+    ranges is empty where none were saved: then the exporter calibrates.  z_tables: one per hyper-latent channel, or
+    none where the Gaussian tables serve.
+    """
 
     config: ModelConfig
     model: S2CModel
     ranges: Mapping[str, Tensor]
     recipe: Mapping[str, Any]
     sha256: str
+    z_tables: tuple[Table, ...] = ()
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -71,6 +78,27 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     model.load_state_dict(state)
     return Checkpoint(
         config=config, model=model.eval(), ranges=ranges, recipe=recipe, sha256=tensors_sha256(tensors)
+    )
+
+
+def load_file_checkpoint(file: Path, config: ModelConfig) -> Checkpoint:
+    """Reads a single file from anywhere (see ``adapters``) as a model of the given configuration.
+
+    InputError if it holds no tensors; ExportError lists every missing, unexpected and wrongly shaped one at once.
+    """
+    tensors = read_tensors(file)
+    ranges = {k.removeprefix(CALIBRATION): v.float() for k, v in tensors.items() if k.startswith(CALIBRATION)}
+    adapted = adapt({k: v for k, v in tensors.items() if not k.startswith(CALIBRATION)}, config)
+    model = S2CModel(config)
+    _check_tensors(model.state_dict(), adapted.state, ranges)
+    model.load_state_dict(adapted.state)
+    return Checkpoint(
+        config=config,
+        model=model.eval(),
+        ranges=ranges,
+        recipe={"weights": file.name},
+        sha256=tensors_sha256(tensors),
+        z_tables=adapted.z_tables,
     )
 
 

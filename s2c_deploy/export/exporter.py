@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from s2c_deploy.bundle import Bundle, Gains, exact_graphs, npz_bytes, open_bundle, write_bundle
-from s2c_deploy.entropy.tables import gaussian_tables
+from s2c_deploy.entropy.tables import FrequencyTables, gaussian_tables
 from s2c_deploy.errors import ExportError, InputError
 from s2c_deploy.export.checkpoint import Checkpoint
 from s2c_deploy.export.entropy_graphs import entropy_graphs
@@ -27,7 +28,7 @@ from s2c_deploy.manifest import KNOWN_ANSWERS, SCHEMA_VERSION, TABLES
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.model import INDEX_GAIN
 from s2c_deploy.presets import ALIGNMENT, EXACT_LIMIT, SCALE_LEVELS
-from s2c_deploy.quantize import exact_model
+from s2c_deploy.quantize import activation_ranges, exact_model
 from s2c_deploy.quantize.integer_conv import IntegerConv
 from s2c_deploy.runtime.probe import FULL_RANGE, Comparison, Probe, probe_arrays
 
@@ -47,9 +48,14 @@ def export_bundle(
     images: a folder of photographs for the parity gate.  Nothing is written when a step fails: InputError for
     unusable arguments, ExportError (ParityError, ExactnessError) when the model cannot be exported.
     """
-    gains = deployed_gains(checkpoint.model)
+    tables, gains = _tables_and_gains(checkpoint)
+    pictures = _pictures(images)
+    ranges = checkpoint.ranges
+    if not ranges:
+        progress("calibrating on the photographs")
+        ranges = activation_ranges(checkpoint.model, pictures)
     progress("making the entropy networks exact")
-    model = exact_model(checkpoint.model, checkpoint.ranges)
+    model = exact_model(checkpoint.model, ranges)
     proof = exactness_proof(model)
     progress("writing graphs")
     graphs = transform_graphs(model) | entropy_graphs(model)
@@ -57,7 +63,6 @@ def export_bundle(
         _describe(graph, name, checkpoint)
     files = {f"{name}.onnx": graph.SerializeToString(deterministic=True) for name, graph in graphs.items()}
     progress("running the model on photographs")
-    pictures = _pictures(images)
     probes = [probe_graphs(model, gains, pictures[0], quality) for quality in PARITY_QUALITIES]
     probes += [probe_graphs(model, gains, x, PARITY_QUALITIES[1]) for x in pictures[1:]]
     parity = _gate(files, probes, exact_graphs(checkpoint.config), progress)
@@ -65,9 +70,19 @@ def export_bundle(
     answers = probe_graphs(model, gains, pictures[0][:, :, :height, :width].contiguous(), PARITY_QUALITIES[1])
     answers |= {name + FULL_RANGE: probe for name, probe in full_range_probes(model).items()}
     files[KNOWN_ANSWERS] = npz_bytes(probe_arrays(answers))
-    files[TABLES] = npz_bytes({**gaussian_tables().to_arrays(), **vars(gains)})
+    files[TABLES] = npz_bytes({**tables.to_arrays(), **vars(gains)})
     write_bundle(out, files, lambda entries: _manifest(checkpoint, graphs, entries, parity, proof))
     return open_bundle(out)
+
+
+def _tables_and_gains(checkpoint: Checkpoint) -> tuple[FrequencyTables, Gains]:
+    """The Gaussian tables, and behind them those of a factorised prior, which then code the hyper-latent."""
+    gaussian, gains = gaussian_tables(), deployed_gains(checkpoint.model)
+    if not checkpoint.z_tables:
+        return gaussian, gains
+    indexes = np.arange(gaussian.count, gaussian.count + len(checkpoint.z_tables), dtype=np.uint8)
+    z_indexes = np.tile(indexes, (checkpoint.config.levels, 1))
+    return gaussian.extended(checkpoint.z_tables), dataclasses.replace(gains, z_indexes=z_indexes)
 
 
 def deployed_gains(model: S2CModel) -> Gains:

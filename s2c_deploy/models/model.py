@@ -8,7 +8,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from s2c_deploy.models.entropy_model import (
     GroupContext,
@@ -166,11 +165,3 @@ class S2CModel(nn.Module):
 
     def _rate_symbols(self, v: Tensor, symbols: Tensor) -> Tensor:
         return v + torch.rand_like(v) - 0.5 if self.training else symbols
-
-
-def rate_distortion_loss(output: ModelOutput, x: Tensor, lmbdas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Per sample: lmbda * 255^2 * MSE + bpp (CompressAI's convention), MSE, and bpp; each of shape B."""
-    pixels = x.shape[-2] * x.shape[-1]
-    mse = F.mse_loss(output.x_hat.float(), x, reduction="none").flatten(1).mean(1)
-    bpp = output.bits / pixels
-    return lmbdas * 255**2 * mse + bpp, mse, bpp

@@ -1,5 +1,5 @@
 """Float entropy networks to exact-integer networks (DESIGN section 3)."""
 
-from s2c_deploy.quantize.calibrate import activation_ranges, exact_model
+from s2c_deploy.quantize.calibrate import activation_ranges, exact_model, exact_twin
 
-__all__ = ["activation_ranges", "exact_model"]
+__all__ = ["activation_ranges", "exact_model", "exact_twin"]

@@ -69,7 +69,11 @@ def exact_model(model: S2CModel, ranges: Mapping[str, Tensor]) -> S2CModel:
 
     Raises ExportError when a range is missing; the layers prove themselves when their integers are asked for.
     """
-    model = copy.deepcopy(model)
+    return exact_twin(copy.deepcopy(model), ranges).eval()
+
+
+def exact_twin(model: S2CModel, ranges: Mapping[str, Tensor]) -> S2CModel:
+    """As ``exact_model``, but on the float model's own parameters: training the twin trains the model."""
     contexts = model.group_contexts
     if missing := sorted(set(range_names(len(contexts))) - set(ranges)):
         raise ExportError(f"calibration: expected ranges of {', '.join(missing)}, found none")
@@ -81,9 +85,12 @@ def exact_model(model: S2CModel, ranges: Mapping[str, Tensor]) -> S2CModel:
     exact = [
         _exact_context(k, context, h_s, ranges, model.config.groups) for k, context in enumerate(contexts)
     ]
-    model.h_s = h_s  # type: ignore[assignment]
-    model.contexts = nn.ModuleList(exact)
-    return model.eval()
+    twin = copy.copy(model)
+    # A shallow copy shares its table of submodules with the model; the twin's must be its own.
+    twin._modules = dict(model._modules)
+    twin.h_s = h_s  # type: ignore[assignment]
+    twin.contexts = nn.ModuleList(exact)
+    return twin
 
 
 def _check_sizes(model: S2CModel, ranges: Mapping[str, Tensor]) -> None:

@@ -156,8 +156,10 @@ class IntegerConv(nn.Module):
         """Integer-valued float32 in, B x I x h x w each; integer-valued float32 out, B x O x h' x w'."""
         exact = self.integers()
         acc = exact.bias[None, :, None, None]
-        for x, weight, padding in zip(inputs, exact.weights, self.padding, strict=True):
-            acc = acc + F.conv2d(x, weight, padding=padding)
+        # Training in bfloat16 stops here: eight bits hold no such sums.
+        with torch.autocast(acc.device.type, enabled=False):
+            for x, weight, padding in zip(inputs, exact.weights, self.padding, strict=True):
+                acc = acc + F.conv2d(x, weight, padding=padding)
         scaled = acc * torch.exp2(-exact.shifts)[None, :, None, None]
         return straight_through(torch.floor(scaled), scaled).clamp(self.low, self.high)
 

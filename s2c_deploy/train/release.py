@@ -1,40 +1,66 @@
-"""From a training run to the files that are released: float16 weights and calibrated ranges."""
+"""From a training run to the folder that ``export`` reads: float16 weights, calibrated ranges, a recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from s2c_deploy.export.checkpoint import CALIBRATION, WEIGHTS
+from s2c_deploy.export.checkpoint import CALIBRATION, RECIPE, WEIGHTS
 from s2c_deploy.files import atomic_write
 from s2c_deploy.models import S2CModel
-from s2c_deploy.presets import ALIGNMENT, ModelConfig
+from s2c_deploy.presets import OBJECTIVES, ModelConfig
 from s2c_deploy.quantize import activation_ranges
-from s2c_deploy.train.data import PictureCache
+from s2c_deploy.train.data import Pictures
+from s2c_deploy.train.validation import middle
+
+CALIBRATION_PICTURES = 16
+
+
+def calibrate(model: S2CModel, pictures: Pictures) -> dict[str, Tensor]:
+    """Ranges of a model's activations on some training pictures, evenly spread."""
+    chosen = np.linspace(0, len(pictures.training) - 1, CALIBRATION_PICTURES, dtype=int)
+    device = next(model.parameters()).device
+
+    def batches() -> Iterator[Tensor]:
+        for i in chosen:
+            yield middle(pictures.cache.picture(pictures.training[int(i)])).to(device)
+
+    return activation_ranges(model, batches())
 
 
 def release(
-    config: ModelConfig, weights: Mapping[str, Tensor], cache: PictureCache, out: Path, *, pictures: int
+    out: Path,
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    ranges: Mapping[str, Tensor],
+    training: Mapping[str, object],
 ) -> None:
-    """Writes ``out/weights.safetensors``: float16 weights, and the ranges of those very weights on ``pictures``
-    training pictures."""
-    halves = {name: tensor.half() for name, tensor in weights.items()}
-    model = S2CModel(config)
-    model.load_state_dict({name: tensor.float() for name, tensor in halves.items()})
-    chosen = np.linspace(0, len(cache.shapes) - 1, pictures).astype(int)
-    ranges = activation_ranges(model, (_cropped(cache, int(i)) for i in chosen))
-    tensors = halves | {CALIBRATION + name: tensor.float().clone() for name, tensor in ranges.items()}
-    out.mkdir(parents=True, exist_ok=True)
+    """Writes ``out/weights.safetensors`` and ``out/recipe.toml``.
+
+    ranges: those that the weights were fine-tuned with, or else ``calibrate``'s.  training: what the recipe tells.
+    """
+    tensors = {name: tensor.cpu().half() for name, tensor in weights.items()}
+    tensors |= {CALIBRATION + name: tensor.cpu().float().clone() for name, tensor in ranges.items()}
     with atomic_write(out / WEIGHTS) as temporary:
         temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+    with atomic_write(out / RECIPE) as temporary:
+        temporary.write_text(_recipe(config, training), encoding="utf-8")
 
 
-def _cropped(cache: PictureCache, i: int) -> Tensor:
-    pixels = cache.picture(i)
-    height, width = (side // ALIGNMENT * ALIGNMENT for side in pixels.shape[:2])
-    return torch.from_numpy(pixels[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255
+def _recipe(config: ModelConfig, training: Mapping[str, object]) -> str:
+    model: dict[str, object] = {
+        name: getattr(config, name) for name in ("variant", "preset", "aggregation", "spatial_norm", "objective")
+    }
+    if config.lmbdas != OBJECTIVES[config.objective]:
+        model["lmbdas"] = list(config.lmbdas)
+    # Strings, numbers, booleans and lists are written the same in TOML as in JSON.
+    tables = {"model": model, "training": training, "calibration": {"pictures": CALIBRATION_PICTURES}}
+    lines = [f"# {config.name}: the model, and how its weights came about (read by s2c-deploy export)."]
+    for table, values in tables.items():
+        lines += ["", f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,142 @@
+"""``train``: a model on a folder of photographs."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from s2c_deploy.cli.coding import JsonOption
+from s2c_deploy.cli.exporting import PresetOption
+from s2c_deploy.errors import DependencyError
+from s2c_deploy.presets import CHANNEL_AGGREGATIONS, OBJECTIVES, VARIANTS, ModelConfig, model_config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from s2c_deploy.train import TrainResult
+
+RUNS = Path("runs")
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder of photographs: PNG, JPEG, WebP, AVIF, TIFF.")],
+    variant: Annotated[str, typer.Option(help=f"{', '.join(VARIANTS)}.")] = "conv",
+    preset: PresetOption = "tiny",
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = 100_000,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/VARIANT-PRESET]")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="Start from these weights: a model folder or a checkpoint, of any variant."),
+    ] = None,
+    objective: Annotated[str, typer.Option(help=f"Distortion: {', '.join(OBJECTIVES)}.")] = "mse",
+    aggregation: Annotated[str, typer.Option(help=f"{', '.join(CHANNEL_AGGREGATIONS)}.")] = "glu",
+    spatial_norm: Annotated[bool, typer.Option(help="A LayerNorm before the separable convolution.")] = False,
+    lmbda: Annotated[
+        list[float] | None, typer.Option(help="Trade-off of a quality level; once per level. [default: eight]")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Crops per step, of all processes together.")] = 8,
+    crop: Annotated[int, typer.Option(help="Side of the crops, a multiple of 64.")] = 128,
+    last_crop: Annotated[int, typer.Option(help="Side of the crops at the end.")] = 256,
+    last_crop_from: Annotated[float, typer.Option(help="Fraction of the steps after which they grow.")] = 0.9,
+    learning_rate: Annotated[float, typer.Option(help="Of the plateau.")] = 1e-3,
+    decay_from: Annotated[float, typer.Option(help="Fraction of the steps after which the rate falls.")] = 0.4,
+    exact_from: Annotated[
+        float, typer.Option(help="Fraction after which the entropy networks compute in the shipped integers.")
+    ] = 0.85,
+    hold_out: Annotated[int, typer.Option(min=1, help="Pictures set apart for validation.")] = 16,
+    validate_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 5000,
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between saved states.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same machine, one thread: same weights.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    bfloat16: Annotated[
+        bool | None,
+        typer.Option(help="Autocast; pays on GPUs and on processors that multiply it. [default: on GPUs]"),
+    ] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the model.")] = False,
+    threads: Annotated[int, typer.Option(min=0, help="Threads; 0 lets PyTorch choose.")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Decoded pixels. [default: RUNS/NAME.u8 beside the runs]")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a model; the run's folder is then what export --weights takes.
+
+    Ctrl-C stops it after the step at hand; the same command goes on.
+
+    s2c-deploy train photos/ --preset tiny --steps 300
+
+    s2c-deploy train photos/ --variant hybrid --from export/conv --steps 20000
+
+    torchrun --nproc-per-node 8 --no-python s2c-deploy train photos/ --preset base --batch 64
+    """
+    for package in ("torch", "safetensors"):
+        if find_spec(package) is None:
+            raise DependencyError(package, extra="train")
+    import torch
+
+    from s2c_deploy import train as training
+
+    config = model_config(
+        variant,
+        preset,
+        aggregation=aggregation,
+        spatial_norm=spatial_norm,
+        objective=objective,
+        lmbdas=lmbda or None,
+    )
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    settings = training.TrainSettings(
+        steps=steps,
+        batch=batch,
+        crop=crop,
+        last_crop=last_crop,
+        last_crop_from=last_crop_from,
+        learning_rate=learning_rate,
+        decay_from=decay_from,
+        exact_from=exact_from,
+        validate_every=validate_every,
+        save_every=save_every,
+        seed=seed,
+        device=chosen,
+        bfloat16=chosen == "cuda" if bfloat16 is None else bfloat16,
+        compiled=compiled,
+    )
+    if threads:
+        torch.set_num_threads(threads)
+    folder = out if out is not None else RUNS / config.name
+    initial = _initial(config, start) if start is not None else None
+    pixels = training.open_cache(data, cache if cache is not None else folder.parent / f"{data.resolve().name}.u8")
+    pictures = training.hold_out(pixels, hold_out)
+    result = training.train(config, settings, pictures, folder, initial=initial)
+    if result is not None:
+        _tell(result, folder, as_json)
+
+
+def _initial(config: ModelConfig, start: Path) -> dict[str, Tensor]:
+    """The new model's state dict with every tensor of ``start`` that fits it."""
+    from s2c_deploy.export.adapters import compatible_part, read_tensors
+    from s2c_deploy.export.checkpoint import WEIGHTS
+    from s2c_deploy.models import S2CModel
+
+    state = S2CModel(config).state_dict()
+    taken, new = compatible_part(state, read_tensors(start / WEIGHTS if start.is_dir() else start))
+    typer.echo(f"{start}: {len(taken)} tensors taken over, {len(new)} new", err=True)
+    return state | taken
+
+
+def _tell(result: TrainResult, folder: Path, as_json: bool) -> None:
+    last = max((row["step"] for row in result.validation), default=0)
+    points = [row for row in result.validation if row["step"] == last]
+    if as_json:
+        record = {"run": str(folder), "step": result.step, "finished": result.finished, "validation": points}
+        typer.echo(json.dumps(record, indent=1))
+        return
+    if not result.finished:
+        typer.echo(f"stopped after step {result.step:,}; the same command goes on from there")
+        return
+    typer.echo(f"{'quality':>8}{'bpp':>9}{'PSNR dB':>9}   held-out pictures, step {last:,.0f}")
+    for row in points:
+        typer.echo(f"{row['quality']:>8}{row['bpp']:>9.4f}{row['psnr']:>9.2f}")
+    typer.echo(f"next: s2c-deploy export --weights {folder}")

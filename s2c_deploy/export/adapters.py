@@ -1,0 +1,187 @@
+"""Checkpoints from elsewhere: any file that holds our networks' tensors, to our names.
+
+Understood are .safetensors and PyTorch's .pt, .pth, .pth.tar: a state dict, bare or under a usual key, written from a
+module or from one wrapped for several GPUs; of one quality (no gains) or of several; with our index per channel for
+the hyper-latent, or with CompressAI's ``entropy_bottleneck`` (a factorised prior), whose distributions become tables.
+
+A ``gaussian_conditional`` must use our scale table: the parameter networks have to predict *indexes* into it, since
+no scale can be turned into an index exactly inside networks of sums.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from s2c_deploy.entropy.tables import DEFAULT_SCALES, Table, table_from_pmf
+from s2c_deploy.errors import ExportError, InputError
+from s2c_deploy.models.model import INDEX_GAIN, SCALE_MIN, SCALE_STEP
+from s2c_deploy.presets import SCALE_LEVELS, Z_LIMIT, ModelConfig
+
+#: Where training scripts keep the state dict; an average is preferred to the last step.
+_NESTED = ("ema", "averages", "state_dict", "model_state_dict", "model")
+_PREFIXES = ("module.", "_orig_mod.", "net.")
+_BOTTLENECK, _CONDITIONAL = "entropy_bottleneck.", "gaussian_conditional."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """state: our names to float32 tensors; z_tables: one per hyper-latent channel, from a factorised prior."""
+
+    state: dict[str, Tensor]
+    z_tables: tuple[Table, ...] = ()
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The state dict of a file, as named there but for the prefixes that wrappers put in front.
+
+    Nothing in it is executed (``weights_only``).  InputError if there is no such file or nothing usable in it.
+    """
+    if not file.is_file():
+        raise InputError(f"no file {file}", hint="name a checkpoint, or a folder with recipe.toml")
+    try:
+        if file.suffix == ".safetensors":
+            found = load_file(file)
+        else:
+            found = torch.load(file, weights_only=True, map_location="cpu")
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{file}: expected safetensors or a PyTorch file of plain tensors: {reason}") from error
+    state = _state_dict(found)
+    if not state:
+        keys = ", ".join(map(str, found)) if isinstance(found, dict) else type(found).__name__
+        raise InputError(f"{file}: expected named tensors, found {keys[:200] or 'nothing'}")
+    return {_bare(name): tensor for name, tensor in state.items()}
+
+
+def _state_dict(found: Any) -> dict[str, Tensor]:
+    if not isinstance(found, dict):
+        return {}
+    for key in _NESTED:
+        if isinstance(found.get(key), dict):
+            return _state_dict(found[key])
+    return {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+
+
+def _bare(name: str) -> str:
+    while prefix := next((p for p in _PREFIXES if name.startswith(p)), None):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def adapt(tensors: Mapping[str, Tensor], config: ModelConfig) -> Adapted:
+    """Our state dict for a configuration; what is missing or strange is left for the loader to list.
+
+    ExportError for a scale table or a factorised prior that cannot be used.
+    """
+    ours = {name: t.float() for name, t in tensors.items() if not name.startswith((_BOTTLENECK, _CONDITIONAL))}
+    if config.levels == 1:
+        for name, width in _gain_widths(config).items():
+            ours.setdefault(name, torch.zeros(1, width))
+    _check_scale_table(tensors.get(_CONDITIONAL + "scale_table"))
+    prior = {k.removeprefix(_BOTTLENECK): t for k, t in tensors.items() if k.startswith(_BOTTLENECK)}
+    if not prior:
+        return Adapted(state=ours)
+    pmf = factorized_pmf(prior, config.hyper_channels)
+    tables = tuple(_table(row) for row in pmf)
+    ours.setdefault("z_index", _nearest_index(pmf).repeat(config.levels, 1))
+    return Adapted(state=ours, z_tables=tables)
+
+
+def _gain_widths(config: ModelConfig) -> dict[str, int]:
+    m, n = config.latent_channels, config.hyper_channels
+    return {"log_gain": m, "log_inverse_gain": m, "log_hyper_gain": n}
+
+
+def _check_scale_table(table: Tensor | None) -> None:
+    if table is None or table.numel() == 0:
+        return
+    wanted = torch.tensor(DEFAULT_SCALES)
+    if table.shape != wanted.shape or not torch.allclose(table.float(), wanted, rtol=1e-3):
+        found = f"{table.numel()} from {float(table.min()):.3g} to {float(table.max()):.3g}"
+        raise ExportError(
+            f"gaussian_conditional.scale_table: expected {SCALE_LEVELS} scales from {DEFAULT_SCALES[0]:.2f} to "
+            f"{DEFAULT_SCALES[-1]:.0f}, found {found}",
+            hint="the parameter networks must have been trained for that table's indexes",
+        )
+
+
+@torch.no_grad()
+def factorized_pmf(prior: Mapping[str, Tensor], channels: int) -> Tensor:
+    """Probabilities of the integers -127..127 per channel, float64 N x 255, by a factorised prior.
+
+    prior: CompressAI's EntropyBottleneck parameters, ``_matrix0`` .. with ``_bias`` and ``_factor``, or ``matrices.0``
+    ..: the cumulative of Balle et al. 2018 (arXiv 1802.01436, appendix 6.1).  The hyper-latent is rounded to integers,
+    not to integers around the medians, so ``quantiles`` are not needed.  ExportError if it does not fit.
+    """
+    edges = torch.arange(-Z_LIMIT, Z_LIMIT + 2, dtype=torch.float64) - 0.5
+    v = edges.expand(channels, 1, -1)
+    layer = 0
+    while (matrix := _parameter(prior, "matrix", layer)) is not None:
+        bias, factor = _parameter(prior, "bias", layer), _parameter(prior, "factor", layer)
+        if matrix.dim() != 3 or matrix.shape[0] != channels or matrix.shape[2] != v.shape[1] or bias is None:
+            raise ExportError(
+                f"entropy_bottleneck, layer {layer}: expected a bias and a matrix of {channels} x ? x {v.shape[1]}, "
+                f"found {tuple(matrix.shape)}"
+            )
+        v = F.softplus(matrix) @ v + bias
+        if factor is not None:
+            v = v + torch.tanh(factor) * torch.tanh(v)
+        layer += 1
+    if not layer or v.shape[1] != 1:
+        found = ", ".join(sorted(prior))
+        raise ExportError(f"entropy_bottleneck: expected matrices that end in one value, found {found}")
+    # On the side of zero where both terms are small: 1 - tiny would lose the tiny.
+    low, high = v[:, 0, :-1], v[:, 0, 1:]
+    upper, lower = torch.sigmoid(-low) - torch.sigmoid(-high), torch.sigmoid(high) - torch.sigmoid(low)
+    return torch.where(low + high > 0, upper, lower)
+
+
+def _parameter(prior: Mapping[str, Tensor], kind: str, layer: int) -> Tensor | None:
+    plurals = {"matrix": "matrices", "bias": "biases", "factor": "factors"}
+    tensor = prior.get(f"_{kind}{layer}", prior.get(f"{plurals[kind]}.{layer}"))
+    return None if tensor is None else tensor.double()
+
+
+def _table(pmf: Tensor) -> Table:
+    """A table centred on the commonest integer, reaching as far as the range does on both sides."""
+    center = int(pmf.argmax()) - Z_LIMIT
+    radius = Z_LIMIT - abs(center)
+    around = pmf[center + Z_LIMIT - radius : center + Z_LIMIT + radius + 1]
+    return table_from_pmf((around / max(1.0, float(pmf.sum()))).numpy(), center)
+
+
+def _nearest_index(pmf: Tensor) -> Tensor:
+    """Raw z_index parameters, N: the Gaussian of the same spread, for the model's own estimate of the rate."""
+    values = torch.arange(-Z_LIMIT, Z_LIMIT + 1, dtype=torch.float64)
+    scale = (pmf * values.square()).sum(1).sqrt().clamp_min(SCALE_MIN)
+    index = (scale / SCALE_MIN).log() / SCALE_STEP
+    return (index.clamp(0, SCALE_LEVELS - 1) / INDEX_GAIN).float()
+
+
+def compatible_part(
+    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Weights to start a model from another variant's: those that fit, and the names left as they are initialised.
+
+    A spatial interaction is taken whole or not at all: a projection that belongs to another operator would feed noise
+    into a new one, whose own starts at zero.
+    """
+    fits = {n for n, t in wanted.items() if n in found and found[n].shape == t.shape}
+    torn = {_operator(n) for n in wanted if n not in fits} | {_operator(n) for n in found if n not in wanted}
+    taken = {n for n in fits if _operator(n) is None or _operator(n) not in torn}
+    return {n: found[n].float() for n in taken}, sorted(set(wanted) - taken)
+
+
+def _operator(name: str) -> str | None:
+    before, separator, _ = name.partition(".spatial.")
+    return before if separator else None

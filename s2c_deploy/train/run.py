@@ -1,0 +1,145 @@
+"""The state of a run: model, optimiser, averages; one step of it; saved and resumed exactly."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s2c_deploy.errors import InputError
+from s2c_deploy.models import S2CModel
+from s2c_deploy.presets import ModelConfig
+from s2c_deploy.quantize import exact_twin
+from s2c_deploy.train.data import Crops
+from s2c_deploy.train.log import Row, TrainingLog
+from s2c_deploy.train.objective import balanced, rate_distortion_cost
+from s2c_deploy.train.parallel import Processes
+from s2c_deploy.train.settings import TrainSettings
+
+STATE = "state.pt"
+#: What may differ when a run goes on; everything else would make it another run.
+_FREE_SETTINGS = ("device", "compiled", "save_every", "validate_every")
+
+
+class Run:
+    """Every random number of a step follows from (seed, step), so nothing random needs to be saved.
+
+    ``model`` holds the parameters; what computes is the model itself or, in the last phase, its exact twin.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        settings: TrainSettings,
+        crops: Crops,
+        processes: Processes,
+        initial: dict[str, Tensor] | None = None,
+    ) -> None:
+        torch.manual_seed(settings.seed)
+        self.config, self.settings, self.crops, self.processes = config, settings, crops, processes
+        self.model = S2CModel(config)
+        if initial is not None:
+            self.model.load_state_dict(initial)
+        self.model.to(processes.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.averages = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, fused=True)
+        self.lmbdas = torch.tensor(config.lmbdas, device=processes.device)
+        self.ranges: dict[str, Tensor] | None = None
+        self.step = 0
+        self.log = TrainingLog()
+        self.validation: list[Row] = []
+        self._compute_with(self.model)
+
+    def _compute_with(self, network: torch.nn.Module) -> None:
+        if self.settings.compiled:
+            network = torch.compile(network)  # type: ignore[assignment]
+        self.network = self.processes.spread(network)
+
+    def go_exact(self, ranges: dict[str, Tensor]) -> None:
+        """From the next step on, the entropy networks compute in integers on grids chosen from ``ranges``."""
+        self.ranges = self.processes.shared({name: tensor.cpu() for name, tensor in ranges.items()})
+        twin = exact_twin(self.model.cpu(), self.ranges)
+        self._compute_with(twin.to(self.processes.device).train())
+
+    def one_step(self) -> None:
+        """One optimiser step; each sample draws its own quality level."""
+        settings, rank = self.settings, self.processes.rank
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.rate_at(self.step)
+        side, batch = settings.crop_at(self.step)
+        crops, levels = self.crops.batch(self.step, range(rank, batch, self.processes.count), side)
+        x = torch.from_numpy(crops).to(self.processes.device).contiguous(memory_format=torch.channels_last)
+        level = torch.from_numpy(levels).to(self.processes.device)
+        torch.manual_seed(int(np.random.SeedSequence([settings.seed, self.step, rank]).generate_state(1)[0]))
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=settings.bfloat16):
+            output = self.network(x, level)
+        cost = rate_distortion_cost(output, x, self.lmbdas[level], self.config.objective)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = balanced(cost.loss, self.lmbdas[level], self.lmbdas, settings.lmbda_weight)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self._average()
+        self.log.add(cost, rate=settings.rate_at(self.step), step=self.step)
+        self.step += 1
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # A short memory at first: the average must not be dominated by the random start.
+        decay = min(self.settings.ema_decay, (2 + self.step) / (11 + self.step))
+        for average, value in zip(self.averages.values(), self.model.state_dict().values(), strict=True):
+            average.lerp_(value, 1 - decay)
+
+    def averaged_model(self) -> S2CModel:
+        """A float model of the averaged weights, in evaluation mode, on the run's device."""
+        model = S2CModel(self.config)
+        model.load_state_dict(self.averages)
+        return model.to(self.processes.device).eval()
+
+    def save(self, out: Path) -> None:
+        """Writes state.pt beside the old one, then renames."""
+        state = {
+            "config": asdict(self.config),
+            "settings": asdict(self.settings),
+            "model": self.model.state_dict(),
+            "averages": self.averages,
+            "optimizer": self.optimizer.state_dict(),
+            "ranges": self.ranges,
+            "step": self.step,
+            "log": self.log.rows,
+            "log_sums": self.log.sums,
+            "validation": self.validation,
+        }
+        torch.save(state, out / f"{STATE}.new")
+        os.replace(out / f"{STATE}.new", out / STATE)
+
+    def resume(self, out: Path) -> None:
+        """Goes on from ``out/state.pt``; InputError names what differs if it is another run's."""
+        state: dict[str, Any] = torch.load(out / STATE, weights_only=True, map_location="cpu")
+        wanted = asdict(self.config) | asdict(self.settings)
+        found = state["config"] | state["settings"]
+        differing = [
+            f"{name} {found.get(name)!r} there, {wanted[name]!r} here"
+            for name in wanted
+            if name not in _FREE_SETTINGS and wanted[name] != found.get(name)
+        ]
+        if differing:
+            raise InputError(
+                f"{out} holds a run with other settings: {'; '.join(differing)}",
+                hint="give another --out; --from takes over the weights",
+            )
+        self.model.load_state_dict(state["model"])
+        for name, tensor in state["averages"].items():
+            self.averages[name].copy_(tensor)
+        if state["ranges"] is not None:
+            self.go_exact(state["ranges"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        self.log.rows, self.log.sums = state["log"], state["log_sums"]
+        self.validation = state["validation"]

@@ -1,0 +1,81 @@
+"""What a training run is asked to do, and the schedules that follow from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from s2c_deploy.errors import InputError
+from s2c_deploy.presets import ALIGNMENT
+
+#: MS-SSIM looks at five scales with 11 taps: no smaller picture has all of them.
+MS_SSIM_SIDE = 161
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """steps: optimiser steps in all.  Fractions below are of these.
+
+    batch, crop: crops per step (of all processes together) and their side in pixels; from ``last_crop_from`` on the
+    side is ``last_crop`` and the batch smaller, so that a step costs the same.
+    learning_rate: held after ``warmup`` steps until ``decay_from``, then falls to ``final_rate`` along a cosine.
+    exact_from: from here on the entropy networks compute in the exact integers that are shipped (1: never).
+    lmbda_weight: a sample's loss is divided by lmbda^lmbda_weight, so that no quality level outshouts the others.
+    bfloat16: autocast; pays where the processor multiplies bfloat16 in hardware.
+    save_every, validate_every: steps between saved states and between looks at the held-out pictures.
+    """
+
+    steps: int
+    batch: int = 8
+    crop: int = 128
+    last_crop: int = 256
+    last_crop_from: float = 0.9
+    learning_rate: float = 1e-3
+    final_rate: float = 1e-5
+    warmup: int = 200
+    decay_from: float = 0.4
+    exact_from: float = 0.85
+    clip: float = 1.0
+    ema_decay: float = 0.999
+    lmbda_weight: float = 0.5
+    seed: int = 0
+    device: str = "cpu"
+    bfloat16: bool = False
+    compiled: bool = False
+    save_every: int = 500
+    validate_every: int = 5000
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "save_every", "validate_every"):
+            _check(name, getattr(self, name) >= 1, "at least 1", getattr(self, name))
+        for name in ("crop", "last_crop"):
+            side = getattr(self, name)
+            _check(name, side >= ALIGNMENT and side % ALIGNMENT == 0, f"a multiple of {ALIGNMENT}", side)
+        for name in ("decay_from", "exact_from", "last_crop_from"):
+            _check(name, 0 <= getattr(self, name) <= 1, "a fraction of the steps, 0 to 1", getattr(self, name))
+        for name in ("learning_rate", "final_rate", "clip"):
+            _check(name, getattr(self, name) > 0, "above 0", getattr(self, name))
+
+    @property
+    def exact_step(self) -> int:
+        """The first step on integers."""
+        return math.ceil(self.exact_from * self.steps)
+
+    def crop_at(self, step: int) -> tuple[int, int]:
+        """Side of the crops of a step, and their number."""
+        if step < self.last_crop_from * self.steps or self.last_crop == self.crop:
+            return self.crop, self.batch
+        return self.last_crop, max(1, round(self.batch * (self.crop / self.last_crop) ** 2))
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step: linear warm-up, plateau, cosine."""
+        start = self.decay_from * self.steps
+        progress = min(max(0.0, (step - start) / max(1.0, self.steps - start)), 1.0)
+        low, high = self.final_rate, self.learning_rate
+        rate = low + (high - low) * 0.5 * (1 + math.cos(math.pi * progress))
+        return min(rate, high * (step + 1) / self.warmup) if step < self.warmup else rate
+
+
+def _check(name: str, holds: bool, expected: str, found: object) -> None:
+    if not holds:
+        raise InputError(f"{name}: expected {expected}, found {found}")
