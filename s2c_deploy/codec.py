@@ -52,15 +52,17 @@ class Codec:
         backend: str = "auto",
         *,
         threads: int = 0,
+        synthesis: str = "float32",
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> Codec:
         """Opens the bundle in a folder on a backend: auto, torch, onnxruntime, openvino or tensorrt.
 
-        threads: 0 lets the engine choose; max_pixels: larger streams are refused before anything is allocated.
+        threads: 0 lets the engine choose; synthesis: precision of g_s, float32 or bfloat16 (symbols are the same,
+        pixels may differ); max_pixels: larger streams are refused before anything is allocated.
         Raises InputError, BundleError, EngineError or DependencyError.
         """
         opened = open_bundle(Path(bundle))
-        return cls(opened, Networks(opened, backend, threads=threads), max_pixels=max_pixels)
+        return cls(opened, Networks(opened, backend, threads=threads, synthesis=synthesis), max_pixels=max_pixels)
 
     @property
     def backend(self) -> str:
@@ -130,7 +132,7 @@ class Codec:
 
     def decompress_stream(self, stream: Stream) -> Pixels:
         """As ``decompress``, of a parsed stream."""
-        self._check_bundle(stream)
+        self.check_stream(stream)
         image = np.empty((stream.height, stream.width, 3), np.uint8)
         for part, payload in zip(
             tile_grid(stream.width, stream.height, stream.tile), stream.tiles, strict=True
@@ -168,7 +170,8 @@ class Codec:
         height, width = image.shape[:2]
         return round_quality(quality), tile_grid(width, height, tile)
 
-    def _check_bundle(self, stream: Stream) -> None:
+    def check_stream(self, stream: Stream) -> None:
+        """BitstreamError with both fingerprints if a stream is of another bundle."""
         mine = self.bundle.fingerprint[:FINGERPRINT_SIZE]
         if stream.fingerprint != mine:
             raise BitstreamError(

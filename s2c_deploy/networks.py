@@ -13,12 +13,14 @@ class Networks:
     """The graphs of a bundle on one backend, opened when first asked for.
 
     Each must give its known answers before it is used: EngineError names the first value that differs.
+    synthesis: the precision of g_s, the one graph that may lose some and that the encoder can do without.
     """
 
-    def __init__(self, bundle: Bundle, backend: str, *, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, backend: str, *, threads: int = 0, synthesis: str = "float32") -> None:
         self._bundle = bundle
         self.backend = choose_backend(backend)
         self._threads = threads
+        self._precision = {"g_s": synthesis}
         self._answers = load_arrays(bundle.path / KNOWN_ANSWERS)
         self._exact = set(exact_graphs(bundle.config))
         self._runners: dict[str, Runner] = {}
@@ -33,7 +35,12 @@ class Networks:
         probes = known_probes(graph, self._answers, exact=exact)
         if not all(probe.outputs for probe in probes):
             raise EngineError(f"{graph}: expected known answers in {KNOWN_ANSWERS}, found none")
-        runner = open_runner(self._bundle.graph(graph), backend=self.backend, threads=self._threads)
+        runner = open_runner(
+            self._bundle.graph(graph),
+            backend=self.backend,
+            threads=self._threads,
+            precision=self._precision.get(graph, "float32"),
+        )
         for probe in probes:
             failure = compare(graph, runner, probe, exact=exact).failure
             if failure is not None:

@@ -84,6 +84,9 @@ def decompress(
     suffix: Annotated[
         str, typer.Option(help="Picture format when SOURCE is a folder or TARGET is not given.")
     ] = ".png",
+    synthesis: Annotated[
+        str, typer.Option(help="Precision of g_s: float32, or bfloat16 where the processor has it.")
+    ] = "float32",
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -108,7 +111,8 @@ def decompress(
         stream = parse(data, max_pixels=max_pixels)
         folder = bundle_of_stream(bundle, stream.fingerprint, f"{stream.variant}-{stream.preset}")
         if folder not in codecs:
-            codecs[folder] = Codec.open(folder, backend, threads=threads)
+            codecs[folder] = Codec.open(folder, backend, threads=threads, synthesis=synthesis)
+            codecs[folder].check_stream(stream)
             codecs[folder].load(encoder=False)
             started = time.perf_counter()
         pixels = codecs[folder].decompress_stream(stream)

@@ -14,6 +14,8 @@ from s2c_deploy.presets import MEAN_STEPS, SCALE_LEVELS, SYMBOL_LIMIT, Z_LIMIT
 from s2c_deploy.quantize.exact_entropy import FEATURE_LIMIT, PARAMETER_LIMIT, SPATIAL_LIMIT
 from s2c_deploy.runtime.probe import Probe
 
+#: The parts of their range that inputs of known answers span, a picture each.
+RANGE_PARTS = (1, 8, 64, 512)
 #: Largest |y_hat| in 1/16 steps: the coder's largest symbol and the largest mean.
 LARGEST_LATENT = SYMBOL_LIMIT * MEAN_STEPS + PARAMETER_LIMIT
 
@@ -62,12 +64,15 @@ def probe_graphs(model: S2CModel, gains: Gains, x: Tensor, quality: float) -> di
 
 @torch.no_grad()
 def full_range_probes(model: S2CModel, *, seed: int = 0) -> dict[str, Probe]:
-    """Exact graphs on random integers over the whole proven range of their inputs, at 8 x 8 latents."""
+    """Exact graphs on random integers at 8 x 8 latents: a batch whose first picture spans the whole proven range of
+    the inputs, and whose others span ever smaller parts of it, where fewer activations are clipped."""
     random = torch.Generator().manual_seed(seed)
     config, side = model.config, 8
 
     def integers(low: int, high: int, channels: int, size: int = side) -> Tensor:
-        return torch.randint(low, high + 1, (1, channels, size, size), generator=random).float()
+        reaches = [(round(low / part), max(1, round(high / part)) + 1) for part in RANGE_PARTS]
+        pictures = [torch.randint(*reach, (1, channels, size, size), generator=random) for reach in reaches]
+        return torch.cat(pictures).float()
 
     z_hat = integers(-Z_LIMIT, Z_LIMIT, config.hyper_channels, side // 4)
     probes = {"h_s": _probe({"z_hat": z_hat}, {"hyper": model.h_s(z_hat)})}

@@ -17,6 +17,8 @@ _MODULES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "tensorrt": ("tensorrt", ("tensorrt",), "tensorrt"),
 }
 BACKENDS = tuple(_MODULES)
+#: Of a float graph's arithmetic; exact graphs know float32 only.
+PRECISIONS = ("float32", "bfloat16")
 #: No TensorRT runner yet: listed so that asking for it says so.
 _RUNNABLE = ("openvino", "onnxruntime", "torch")
 
@@ -74,23 +76,30 @@ def choose_backend(name: str) -> str:
     return name
 
 
-def open_runner(graph: Path, *, backend: str, threads: int = 0, channels_last: bool = False) -> Runner:
+def open_runner(
+    graph: Path, *, backend: str, threads: int = 0, channels_last: bool = False, precision: str = "float32"
+) -> Runner:
     """A runner of an .onnx file on one of the usable backends (``choose_backend``).
 
-    threads: 0 lets the engine choose; channels_last: PyTorch's memory layout (other engines choose their own).
+    threads: 0 lets the engine choose; channels_last: PyTorch's memory layout (other engines choose their own);
+    precision: one of PRECISIONS.  EngineError when the engine cannot run the graph in that precision here.
     """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision: expected {' or '.join(PRECISIONS)}, found {precision!r}")
     if backend == "openvino":
         from s2c_deploy.runtime.openvino_runner import OpenVinoRunner
 
-        return OpenVinoRunner(graph, threads=threads)
+        return OpenVinoRunner(graph, threads=threads, precision=precision)
     if backend == "onnxruntime":
         from s2c_deploy.runtime.onnxruntime_runner import OnnxRuntimeRunner
 
+        if precision != "float32":
+            raise EngineError(f"ONNX Runtime has no {precision} on a CPU", hint="use openvino, or float32")
         return OnnxRuntimeRunner(graph, threads=threads)
     if backend == "torch":
         if util.find_spec("onnx") is None:
             raise DependencyError("onnx", extra="export")
         from s2c_deploy.runtime.torch_runner import TorchRunner
 
-        return TorchRunner(graph, threads=threads, channels_last=channels_last)
+        return TorchRunner(graph, threads=threads, channels_last=channels_last, precision=precision)
     raise InputError(f"backend: expected {', '.join(_RUNNABLE)}, found {backend!r}")

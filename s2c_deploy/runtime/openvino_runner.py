@@ -12,14 +12,14 @@ from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
 
 
 class OpenVinoRunner(Runner):
-    """Runs the .onnx file in float32; threads: 0 lets the library choose."""
+    """Runs the .onnx file in float32 or bfloat16; threads: 0 lets the library choose."""
 
     backend = "openvino"
-    precision = "float32"
 
-    def __init__(self, graph: Path, *, threads: int = 0) -> None:
+    def __init__(self, graph: Path, *, threads: int = 0, precision: str = "float32") -> None:
         # The CPU plugin's own default is bfloat16 where the processor has it, which would break the exact graphs.
-        config: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+        config: dict[str, object] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
         try:
@@ -28,9 +28,14 @@ class OpenVinoRunner(Runner):
             self._model = core.compile_model(source, "CPU", config)
         except Exception as error:
             raise EngineError(f"OpenVINO cannot load {graph.name}: {error}") from error
-        found = str(self._model.get_property("INFERENCE_PRECISION_HINT")).lower()
-        if "float32" not in found and "f32" not in found:
-            raise EngineError(f"OpenVINO: expected precision float32, found {found}")
+        # A processor without bfloat16 gets float32 instead, and is not told.
+        found = self._model.get_property("INFERENCE_PRECISION_HINT")
+        if found != {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16}[precision]:
+            raise EngineError(
+                f"OpenVINO: expected precision {precision}, found {found.get_type_name()} on this processor",
+                hint="ask for the precision that it has",
+            )
+        self.precision = precision
         self.provider = f"openvino {ov.__version__.split('-')[0]} CPU"
         # Compiling merges tensors and with them their names; the order of inputs and outputs stays the file's.
         self.inputs = tuple(_spec(port) for port in source.inputs)

@@ -110,12 +110,15 @@ class TorchRunner(Runner):
     """Runs an .onnx file on PyTorch's CPU kernels; threads: 0 keeps the process's setting.
 
     The thread count is the process's: PyTorch has no other.  channels_last: the memory layout of inputs and kernels.
+    precision: float32, or bfloat16 by autocast (slow where the processor does not multiply it).
     """
 
     backend = "torch"
-    precision = "float32"
 
-    def __init__(self, graph: Path, *, threads: int = 0, channels_last: bool = False) -> None:
+    def __init__(
+        self, graph: Path, *, threads: int = 0, channels_last: bool = False, precision: str = "float32"
+    ) -> None:
+        self.precision = precision
         if threads:
             torch.set_num_threads(threads)
         try:
@@ -151,12 +154,13 @@ class TorchRunner(Runner):
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         values: dict[str, Any] = dict(self._weights)
         values.update((name, self._tensor(array)) for name, array in inputs.items())
-        for (operator, attributes, arguments, results), dead in zip(self._nodes, self._dead, strict=True):
-            out = operator(attributes, *(values[name] for name in arguments))
-            values.update(zip(results, out, strict=True) if isinstance(out, tuple) else [(results[0], out)])
-            for name in dead:
-                del values[name]
-        return {spec.name: values[spec.name].contiguous().numpy() for spec in self.outputs}
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+            for (operator, attributes, arguments, results), dead in zip(self._nodes, self._dead, strict=True):
+                out = operator(attributes, *(values[name] for name in arguments))
+                values.update(zip(results, out, strict=True) if isinstance(out, tuple) else [(results[0], out)])
+                for name in dead:
+                    del values[name]
+        return {spec.name: values[spec.name].float().contiguous().numpy() for spec in self.outputs}
 
 
 def _dead_values(graph: onnx.GraphProto) -> list[list[str]]:

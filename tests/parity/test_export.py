@@ -261,6 +261,7 @@ class Parrot(Runner):
     """An engine that says what it was told to."""
 
     backend = provider = "parrot"
+    precision = "float32"
     inputs = ()
 
     def __init__(self, **says: npt.NDArray[np.float32]) -> None:

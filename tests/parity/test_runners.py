@@ -73,7 +73,7 @@ def test_known_answers(runners: dict[str, Runner], bundle: Bundle) -> None:
         comparison = compare(name, runner, probe_from_arrays(name, answers), exact=exact)
         assert comparison.failure is None
         assert comparison.differing == 0 or not exact
-        assert comparison.largest < TOLERANCE / 10
+        assert comparison.largest < TOLERANCE["float32"] / 10
 
 
 def inputs_of(shapes: dict[str, tuple[int, ...]], kind: str, seed: int) -> dict[str, Array]:
@@ -274,7 +274,7 @@ def test_a_sabotaged_graph_fails_its_known_answers(
 
 
 def test_one_wrong_answer_is_enough(sabotaged: Sabotage, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "TOLERANCE", 1.0)  # of float graphs alone
+    monkeypatch.setattr(probe, "TOLERANCE", {"float32": 1.0})  # of float graphs alone
     answers = load_arrays(bundle.path / KNOWN_ANSWERS)
 
     def edit(_data: bytes) -> bytes:
