@@ -43,6 +43,7 @@ def train(
     last_crop: Annotated[int, typer.Option(help="Side of the crops at the end.")] = 256,
     last_crop_from: Annotated[float, typer.Option(help="Fraction of the steps after which they grow.")] = 0.9,
     learning_rate: Annotated[float, typer.Option(help="Of the plateau.")] = 1e-3,
+    warmup: Annotated[int, typer.Option(min=0, help="Steps in which it rises.")] = 200,
     decay_from: Annotated[float, typer.Option(help="Fraction of the steps after which the rate falls.")] = 0.4,
     exact_from: Annotated[
         float, typer.Option(help="Fraction after which the entropy networks compute in the shipped integers.")
@@ -94,6 +95,7 @@ def train(
         last_crop=last_crop,
         last_crop_from=last_crop_from,
         learning_rate=learning_rate,
+        warmup=warmup,
         decay_from=decay_from,
         exact_from=exact_from,
         validate_every=validate_every,

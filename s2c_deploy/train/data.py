@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
+from rich.console import Console
 from rich.progress import track
 
 from s2c_deploy.errors import InputError
@@ -59,7 +60,7 @@ def _decode(files: list[Path], listing: list[list[object]], cache: Path, index: 
     index.unlink(missing_ok=True)
     shapes = []
     with cache.open("wb") as out:
-        for path in track(files, description="decoding"):
+        for path in track(files, description="decoding", console=Console(stderr=True)):
             try:
                 with Image.open(path) as image:
                     pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

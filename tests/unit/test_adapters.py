@@ -12,10 +12,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from s2c_deploy import Codec
 from s2c_deploy.entropy.tables import TOTAL, gaussian_tables
 from s2c_deploy.errors import ExportError, InputError
 from s2c_deploy.export.adapters import adapt, compatible_part, factorized_pmf, read_tensors
 from s2c_deploy.export.checkpoint import load_checkpoint, load_file_checkpoint
+from s2c_deploy.export.exporter import export_bundle
+from s2c_deploy.image import Pixels
 from s2c_deploy.models import S2CModel
 from s2c_deploy.presets import model_config
 
@@ -159,6 +162,23 @@ def test_a_prior_becomes_tables(tmp_path: Path, plain: dict[str, Tensor]) -> Non
         assert table.center == int(pmf[channel].argmax()) - 127
         # id 0 is the commonest value: its frequency is its probability in 1/16384, give or take a rounding.
         assert int(table.freqs[0]) == pytest.approx(float(pmf[channel].max()) * TOTAL, abs=2 + 0.01 * TOTAL)
+
+
+def test_a_checkpoint_of_one_quality_codes_pictures(
+    tmp_path: Path, plain: dict[str, Tensor], small_photograph: Pixels
+) -> None:
+    """From a wrapped .pth.tar with a factorised prior to a stream: ranges are calibrated, z has tables of its own."""
+    prior = logistic_prior(96, torch.full((96,), 2.0), torch.zeros(96))
+    tensors = plain | {f"entropy_bottleneck.{k}": v for k, v in prior.items()}
+    torch.save({"state_dict": {f"module.{k}": v for k, v in tensors.items()}}, tmp_path / "w.pth.tar")
+    checkpoint = load_file_checkpoint(tmp_path / "w.pth.tar", CONFIG)
+    bundle = export_bundle(checkpoint, tmp_path / "bundle", images=SHIPPED.parent / "photographs")
+    assert bundle.config.levels == 1
+    assert bundle.tables.count == 64 + 96
+    assert (bundle.gains.z_indexes == np.arange(64, 160)).all()
+    with Codec.open(tmp_path / "bundle", "onnxruntime") as codec:
+        data = codec.compress(small_photograph, 1)
+        assert np.array_equal(codec.decompress(data), codec.reconstruct(small_photograph, 1))
 
 
 def test_another_scale_table_is_refused(plain: dict[str, Tensor]) -> None:

@@ -1,0 +1,102 @@
+"""The paper's question, with our data: how much do spatial interaction and channel aggregation each matter?
+
+    python -m benchmarks.ablation --data PHOTOS --runs runs/ablation --steps 2000 [--out FILE.json]
+
+Trains identity, conv, attention and hybrid with each channel aggregation, and conv with a norm before its convolution,
+at ``tiny``, for the same steps on the same crops; then compares them on the same held-out pictures.  Every run resumes,
+so the command can be stopped and repeated.
+
+cost: the mean over the eight qualities of (lmbda * 255^2 * MSE + bpp) / sqrt(lmbda / median lmbda), what training
+minimises, with the MSE of the mean PSNR.  BD-rate: against S2C-Conv with ``glu``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from s2c_deploy.errors import InputError
+from s2c_deploy.metrics import bd_rate
+from s2c_deploy.models.cost import count_cost
+from s2c_deploy.presets import CHANNEL_AGGREGATIONS, VARIANTS, ModelConfig, model_config
+from s2c_deploy.train import TrainSettings, hold_out, open_cache, train
+from s2c_deploy.train.log import Row
+
+BASELINE = "conv-glu"
+
+
+def candidates() -> dict[str, ModelConfig]:
+    """Every model of the ablation, by name."""
+    models = {
+        f"{variant}-{aggregation}": model_config(variant, "tiny", aggregation=aggregation)
+        for variant in VARIANTS
+        for aggregation in CHANNEL_AGGREGATIONS
+    }
+    return models | {f"{BASELINE}-norm": replace(models[BASELINE], spatial_norm=True)}
+
+
+def balanced_cost(points: list[Row], lmbdas: tuple[float, ...], exponent: float) -> float:
+    """The cost of a curve as the module's docstring defines it."""
+    lmbda = np.array(lmbdas)
+    mse = 10 ** (-np.array([p["psnr"] for p in points]) / 10)
+    cost = lmbda * 255**2 * mse + np.array([p["bpp"] for p in points])
+    return float(np.mean(cost / (lmbda / np.median(lmbda)) ** exponent))
+
+
+def against(anchor: list[Row], points: list[Row]) -> float | None:
+    """BD-rate in percent; None where the curves do not compare (after few steps they may not rise)."""
+    try:
+        bpp, psnr = ([[p[key] for p in curve] for curve in (anchor, points)] for key in ("bpp", "psnr"))
+        return bd_rate(bpp[0], psnr[0], bpp[1], psnr[1])
+    except InputError:
+        return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Spatial interaction x channel aggregation, at equal steps.")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--held-out", type=int, default=16)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    pictures = hold_out(open_cache(arguments.data, arguments.runs / "pictures.u8"), arguments.held_out)
+    settings = TrainSettings(steps=arguments.steps, validate_every=arguments.steps, last_crop=128, exact_from=1.0)
+    results: list[dict[str, Any]] = []
+    for name, config in candidates().items():
+        result = train(config, settings, pictures, arguments.runs / name)
+        if result is None or not result.finished:
+            return
+        parts = count_cost(config)
+        results.append(
+            {
+                "model": name,
+                "parameters": sum(part.parameters for part in parts),
+                "kmac_per_pixel": round(sum(part.kmac_per_pixel for part in parts), 1),
+                "cost": balanced_cost(result.validation, config.lmbdas, settings.lmbda_weight),
+                "curve": result.validation,
+            }
+        )
+    anchor = next(r["curve"] for r in results if r["model"] == BASELINE)
+    for r in results:
+        r["bd_rate"] = against(anchor, r["curve"])
+    results.sort(key=lambda r: r["cost"])
+    print(f"| model | parameters M | kMAC/px | cost | BD-rate against {BASELINE} |\n|---|---|---|---|---|")
+    for r in results:
+        bd = "-" if r["bd_rate"] is None else f"{r['bd_rate']:+.1f} %"
+        print(f"| {r['model']} | {r['parameters'] / 1e6:.2f} | {r['kmac_per_pixel']} | {r['cost']:.3f} | {bd} |")
+    if arguments.out is not None:
+        record = {"steps": arguments.steps, "torch": torch.__version__, "threads": torch.get_num_threads()}
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(record | {"results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

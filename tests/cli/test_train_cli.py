@@ -1,0 +1,93 @@
+"""``s2c-deploy train`` as a user meets it: run, stop, go on, and two mistakes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from s2c_deploy.cli.main import app
+from s2c_deploy.errors import InputError
+from s2c_deploy.export.checkpoint import load_checkpoint
+
+SHIPPED = Path(__file__).resolve().parent.parent.parent / "export" / "conv"
+SMALL = ["--batch", "1", "--crop", "64", "--last-crop", "64", "--hold-out", "1", "--validate-every", "1000"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        Image.fromarray(rng.integers(0, 256, (64, 80, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_a_run_ends_as_a_folder_for_export(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ["train", str(photos), "--steps", "2", *SMALL, "--out", str(out), "--exact-from", "0.5", "--json"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert (record["step"], record["finished"]) == (2, True)
+    assert [point["quality"] for point in record["validation"]] == list(range(1, 9))
+    checkpoint = load_checkpoint(out)
+    assert checkpoint.config.name == "conv-tiny"
+    assert checkpoint.ranges
+    before = (out / "weights.safetensors").read_bytes()
+    again = CliRunner().invoke(app, command)  # nothing left to do
+    assert again.exit_code == 0
+    assert (out / "weights.safetensors").read_bytes() == before
+    with pytest.raises(InputError, match=r"holds a run with other settings: steps 2 there, 3 here"):
+        CliRunner().invoke(app, [*command[:3], "3", *command[4:]], catch_exceptions=False)
+
+
+def test_stopped_and_continued(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    main = "from s2c_deploy.cli.main import main; main()"
+    options = [*SMALL, "--save-every", "1", "--steps", "1000", "--out", str(out), "--threads", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", main, "train", str(photos), *options], stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "state.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    step = torch.load(out / "state.pt", weights_only=True)["step"]
+    assert 0 < step < 1000
+    assert f"stopped after step {step}; the same command goes on" in told
+    assert not (out / "weights.safetensors").exists()
+
+
+def test_starting_from_another_variant(photos: Path, tmp_path: Path) -> None:
+    options = ["--variant", "attention", "--from", str(SHIPPED), "--steps", "1", *SMALL, "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, ["train", str(photos), *options])
+    assert result.exit_code == 0, result.output
+    assert "tensors taken over" in result.stderr
+    # One step at a hundredth of the rate later, what was taken over is still what it was.
+    kept, source = (load_checkpoint(folder).model.g_a[0].weight for folder in (tmp_path / "run", SHIPPED))
+    assert torch.allclose(kept, source, atol=1e-3)
+
+
+def test_mistakes(tmp_path: Path, photos: Path) -> None:
+    for options, message in (
+        ([str(tmp_path / "nowhere")], "no pictures in"),
+        ([str(photos), "--crop", "100"], "crop: expected a multiple of 64, found 100"),
+        ([str(photos), "--variant", "mamba"], "variant: expected one of"),
+        ([str(photos), "--objective", "lpips"], "objective: expected one of mse, ms-ssim"),
+        ([str(photos), "--from", str(tmp_path / "no.pth")], "no file"),
+        ([str(photos), *SMALL, "--last-crop", "128", "--last-crop-from", "0"], "no picture is as large"),
+    ):
+        with pytest.raises(InputError, match=message):
+            CliRunner().invoke(app, ["train", *options, "--out", str(tmp_path / "run")], catch_exceptions=False)
