@@ -11,7 +11,7 @@ from typing import Any
 from s2c_deploy.errors import DependencyError, InputError
 from s2c_deploy.evaluation.curves import Curve, Metric
 from s2c_deploy.evaluation.evaluate import Evaluation
-from s2c_deploy.evaluation.tables import curves_of, pictures
+from s2c_deploy.evaluation.tables import curves_of, named_pictures
 from s2c_deploy.files import atomic_write
 
 PLOT_SUFFIXES = (".png", ".svg")
@@ -60,7 +60,7 @@ def _draw(evaluation: Evaluation, kind: str) -> bytes:
         for number, metric in enumerate(metrics):
             _panel(figure.add_subplot(1, len(metrics), number + 1), curves, metric)
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2 * len(metrics))
-        figure.suptitle(f"Rate and distortion, means over {pictures(evaluation)}")
+        figure.suptitle(f"Rate and distortion, means over {named_pictures(evaluation)}")
         file = io.BytesIO()
         # no date and no links inside: the same curves give the same file
         empty = dict.fromkeys(("Creator", "Date", "Format", "Type")) if kind == "svg" else {"Software": None}
@@ -71,13 +71,13 @@ def _draw(evaluation: Evaluation, kind: str) -> bytes:
 def _panel(axes: Any, curves: list[Curve], metric: Metric) -> None:
     """One metric over bpp, cut to where the bundles are."""
     bundled: list[tuple[float, float]] = []
+    pictures = next((curve.pictures for curve in curves if curve.kind == "bundle"), None)
     for color, curve in zip(_COLORS * (len(curves) // len(_COLORS) + 1), curves, strict=False):
         levels = curve.quality(metric)
         if levels is None:
             continue
         points = [(p.bpp, level) for p, level in zip(curve.points, levels, strict=True) if math.isfinite(level)]
-        of = "" if curve.pictures is None else f", {curve.pictures} pictures"
-        label = curve.name + (f" (published{of})" if curve.kind == "reference" else "")
+        label = curve.name if curve.pictures in (None, pictures) else f"{curve.name}, of {curve.pictures} pictures"
         axes.plot([p[0] for p in points], [p[1] for p in points], color=color, label=label, **_STYLES[curve.kind])
         bundled += points if curve.kind == "bundle" else []
     if bundled:

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def _steps(values: Sequence[float]) -> list[float]:
 def choose_references(
     curves: dict[tuple[str, str], Curve], names: Sequence[str], dataset: str
 ) -> list[Curve]:
-    """The curves of a data set by name, in this order.
+    """The curves of a data set by name, in this order, each called ``name (published)`` from here on.
 
     Case and the difference of ``_`` and ``-`` do not matter, and the beginning of a name is enough where only one
     begins so.  InputError for an unknown name or data set, and for two versions of VTM: their figures do not compare.
@@ -129,7 +130,7 @@ def choose_references(
         raise InputError(
             f"{' and '.join(versions)} in one table", hint="choose one version: their BD-rates do not compare"
         )
-    return list(chosen.values())
+    return [replace(curve, name=f"{curve.name} (published)") for curve in chosen.values()]
 
 
 def _plain(name: str) -> str:

@@ -72,7 +72,7 @@ def notes(evaluation: Evaluation) -> list[str]:
     e = evaluation
     streams = sum(row.equal is not None for row in e.rows)
     lines = [
-        f"{pictures(e)}; bpp, PSNR (RGB) and MS-SSIM are means over them, each weighing the same.",
+        f"{named_pictures(e)}; bpp, PSNR (RGB) and MS-SSIM are means over them, each weighing the same.",
         f"Decoded pictures that differ from the encoder's own reconstruction: {len(e.unequal)} of {streams}.",
     ]
     if e.ms_ssim_pictures < len(e.pictures):
@@ -84,7 +84,7 @@ def notes(evaluation: Evaluation) -> list[str]:
     return lines
 
 
-def pictures(evaluation: Evaluation) -> str:
+def named_pictures(evaluation: Evaluation) -> str:
     """``24 pictures of the kodak set``, ``3 of the 24 pictures of the kodak set`` or ``3 pictures``."""
     found, dataset = len(evaluation.pictures), evaluation.dataset
     if dataset is None:

@@ -237,7 +237,7 @@ def test_everything_is_measured_once(evaluation: Evaluation) -> None:
         ("s2c conv-tiny", "bundle"),
         ("jpeg", "codec"),
         ("webp", "codec"),
-        ("vtm-9.1", "reference"),
+        ("vtm-9.1 (published)", "reference"),
     ]
     keys = [(r.image, r.method, r.setting) for r in evaluation.rows]
     assert len(keys) == len(set(keys)) == 3 * (4 + 13 + 12)
@@ -263,8 +263,14 @@ def test_only_means_of_the_same_pictures_are_compared(evaluation: Evaluation) ->
     found = {(c.anchor, c.metric): c for c in evaluation.comparisons}
     assert found["jpeg", "psnr"].pchip is not None
     assert found["jpeg", "ms_ssim"].pchip is not None
-    assert found["vtm-9.1", "psnr"].reason == "the mean of 24 pictures, against 3 measured here"
-    assert tables.pictures(evaluation) == "3 of the 24 pictures of the kodak set"
+    assert found["vtm-9.1 (published)", "psnr"].reason == "the mean of 24 pictures, against 3 measured here"
+    assert tables.named_pictures(evaluation) == "3 of the 24 pictures of the kodak set"
+
+
+def test_a_published_curve_is_not_mistaken_for_the_codec_measured(request_: Request) -> None:
+    asked = replace(request_, qualities=(4,), against=("jpeg",), references=("jpeg", "webp"))
+    names = [curve.name for curve in evaluate_folder(asked).curves]
+    assert names == ["s2c conv-tiny", "jpeg", "jpeg (published)", "webp (published)"]
 
 
 def test_references_need_to_know_the_pictures(request_: Request) -> None:
