@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PHOTO = export/photographs/kodim23.png
 
-.PHONY: demo test check lint rate-distortion clean
+.PHONY: demo test check lint reproduce-cards clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/s2c-deploy export --variant conv --force
@@ -20,9 +20,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The model cards' figures from the shipped weights; KODAK is the folder of the 24 Kodak images.
-rate-distortion: $(VENV)/.installed-demo
-	$(BIN)/python -m benchmarks.rate_distortion --images $(KODAK) --bundle engines/conv-tiny --card export/conv/README.md
+# The figures of every model card from the shipped weights; KODAK is the folder of the 24 Kodak images, VARIANTS (such as
+# "conv hybrid") chooses some of the folders of export/.
+reproduce-cards: $(VENV)/.installed-demo
+	$(BIN)/python -m benchmarks.reproduce_cards --images "$(KODAK)" $(VARIANTS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

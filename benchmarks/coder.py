@@ -33,7 +33,7 @@ import numpy.typing as npt
 
 from benchmarks.coder_peers import Coder, Image, available
 from s2c_deploy.entropy import FrequencyTables, gaussian_tables
-from s2c_deploy.entropy.tables import gaussian_mass
+from s2c_deploy.evaluation.measure import ideal_bits as code_length
 
 WAYS, CLOCKS = ("encode", "decode"), ("wall", "cpu")
 
@@ -44,14 +44,7 @@ SYNTHETIC_SMALL = (0.3, 0.78)  # this share of the scales is below 0.3
 
 def ideal_bits(images: list[Image], tables: FrequencyTables) -> float:
     """The sum of -log2 of each symbol's probability under its table's real-valued Gaussian."""
-    bits = 0.0
-    for image in images:
-        pairs = image.indexes.astype(np.int64) << 16 | (image.symbols.astype(np.int64) + 32768)
-        for pair, times in zip(*np.unique(pairs, return_counts=True), strict=True):
-            symbol, scale = (int(pair) & 65535) - 32768, float(tables.scales[int(pair) >> 16])
-            mass = gaussian_mass(abs(symbol) - 0.5, abs(symbol) + 0.5, scale)
-            bits -= int(times) * math.log2(max(mass, 1e-300))
-    return bits
+    return sum(code_length(image.symbols, image.indexes, tables) for image in images)
 
 
 def _smooth_noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:

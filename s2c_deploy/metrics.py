@@ -15,7 +15,8 @@ _PEAK = 255.0
 _WINDOW, _SIGMA = 11, 1.5
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _C1, _C2 = (0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2
-_MIN_SIDE = (_WINDOW - 1) * 2 ** (len(_SCALE_WEIGHTS) - 1) + 1
+#: Smaller pictures have no MS-SSIM: the coarsest of five scales must hold one window.
+MS_SSIM_MIN_SIDE = (_WINDOW - 1) * 2 ** (len(_SCALE_WEIGHTS) - 1) + 1
 _MIN_POINTS = 4
 
 
@@ -52,10 +53,10 @@ def ms_ssim(a: Array, b: Array) -> float:
     """
     _check_pair(a, b)
     height, width = a.shape[:2]
-    if min(height, width) < _MIN_SIDE:
+    if min(height, width) < MS_SSIM_MIN_SIDE:
         raise InputError(
             f"{width}x{height} is too small for MS-SSIM",
-            hint=f"five scales need {_MIN_SIDE} pixels on each side",
+            hint=f"five scales need {MS_SSIM_MIN_SIDE} pixels on each side",
         )
     planes = [_ms_ssim_plane(a[:, :, c].astype(np.float64), b[:, :, c].astype(np.float64)) for c in range(3)]
     return float(np.mean(planes))
@@ -120,8 +121,14 @@ def bd_rate(
     """Bjøntegaard delta rate in percent: how many more (+) or fewer (-) bits the test needs at equal quality.
 
     The mean of the difference of log10(bpp) as a function of PSNR in dB (or another quality measure), over
-    the PSNR interval that both curves cover.  ``pchip`` interpolates (monotone piecewise cubic, as scipy's
-    PchipInterpolator), ``cubic`` fits one polynomial of degree 3 (VCEG-M33).  Points may come in any order.
+    the PSNR interval that both curves cover; nothing is extrapolated.  Points may come in any order.
+
+    ``cubic`` fits one polynomial of degree 3 by least squares, through the points where there are four: the
+    original (G. Bjøntegaard, "Calculation of average PSNR differences between RD-curves", ITU-T SG16 Q.6,
+    VCEG-M33, 2001).  ``pchip`` interpolates with a monotone piecewise cubic (F. N. Fritsch and R. E. Carlson,
+    SIAM J. Numer. Anal. 17, 1980; tangents as in scipy's PchipInterpolator), as the sheets of JCT-VC's and
+    JVET's common test conditions do (JCTVC-L1100, JVET-T2010): it cannot swing between points far apart.
+
     Raises :class:`InputError` for fewer than 4 points, curves that do not overlap, rates that are not
     positive, and a curve on which more bits do not always mean more quality.
     """

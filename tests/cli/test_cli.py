@@ -25,7 +25,7 @@ from s2c_deploy.image import read_image
 from s2c_deploy.runtime import BACKENDS
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("export", "compress", "decompress", "inspect", "info", "doctor")
+COMMANDS = ("export", "compress", "decompress", "inspect", "verify", "eval", "info", "doctor")
 ENGINE = ("--backend", "onnxruntime", "--threads", "1")
 
 

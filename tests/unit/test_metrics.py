@@ -10,6 +10,7 @@ import pytest
 
 from s2c_deploy import metrics
 from s2c_deploy.errors import InputError
+from s2c_deploy.evaluation.reference import read_references, shipped_references
 from s2c_deploy.metrics import bd_rate, ms_ssim, psnr
 
 Array = np.ndarray[Any, Any]
@@ -165,6 +166,78 @@ def test_bd_rate_as_bjontegaard(method: Method, expected: float) -> None:
     # the other way round the factor is the inverse
     inverse = (100 / (1 + expected / 100)) - 100
     assert bd_rate(*ELIC, *VTM, method) == pytest.approx(inverse, abs=1e-8)
+
+
+# Published pairs of curves: (rates, PSNR) of anchor and test, and the figure that was published with them
+PUBLISHED: list[tuple[Method, Any, Any, float, float]] = [
+    # JCTVC-E137, as in Netflix/vmaf, python/test/bd_rate_calculator_test.py (class BDrateCalculatorJCTVCTest)
+    (
+        "pchip",
+        ([108048.8736, 61279.976, 33905.6656, 18883.6928], [43.6471, 40.3953, 37.247, 34.2911]),
+        ([108061.2784, 61299.9936, 33928.7472, 18910.912], [43.6768, 40.4232, 37.2761, 34.3147]),
+        -0.465215420752807,
+        1e-9,
+    ),
+    (
+        "pchip",
+        ([40433.8848, 7622.7456, 2394.488, 1017.6184], [37.5761, 35.3756, 33.8977, 32.0603]),
+        ([40370.12, 7587.0024, 2390.0944, 1017.0984], [37.5982, 35.4025, 33.9194, 32.0822]),
+        -1.8779823450567612,
+        1e-9,
+    ),
+    # VCEG-M33's own numbers, as in tbr/bjontegaard_cpp, example.cpp
+    (
+        "cubic",
+        ([90.33, 181.03, 332.99, 547.79], [27.95, 31.17, 34.44, 38.11]),
+        ([127.1719, 186.14, 307.2924, 481.5588], [29.9286, 32.4165, 34.7013, 37.4561]),
+        -13.261773,
+        1e-6,
+    ),
+    # nine points, so a fit by least squares: "ETRO barb512", ibidem
+    (
+        "cubic",
+        (
+            [2.99899, 1.99884, 1.49673, 0.99707, 0.745941, 0.596436, 0.495148, 0.29425, 0.244049],
+            [48.6681, 43.8357, 41.3982, 38.0124, 35.5122, 33.8673, 32.6658, 29.4505, 28.484],
+        ),
+        (
+            [2.997253, 1.968292, 1.472565, 0.994965, 0.748871, 0.58902, 0.499176, 0.296753, 0.249634],
+            [48.5637, 43.7318, 41.2727, 38.0001, 35.6375, 33.9057, 32.8318, 29.6851, 28.8244],
+        ),
+        -0.903450,
+        1e-6,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "anchor", "test", "published", "digits"),
+    PUBLISHED,
+    ids=["JCTVC-E137 first", "JCTVC-E137 second", "VCEG-M33", "ETRO barb512"],
+)
+def test_bd_rate_as_published(method: Method, anchor: Any, test: Any, published: float, digits: float) -> None:
+    assert bd_rate(*anchor, *test, method) == pytest.approx(published, abs=digits)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "published"),
+    [("kodak", -15.26), ("tecnick", -17.63)],  # Feng et al., CVPR 2025, abstract: LALIC against VTM-9.1
+)
+def test_bd_rate_of_the_reference_curves_as_published(dataset: str, published: float) -> None:
+    curves = read_references(shipped_references())
+    anchor, test = (curves[name, dataset].points for name in ("vtm-9.1", "lalic"))
+    got = bd_rate([p.bpp for p in anchor], [p.psnr for p in anchor], [p.bpp for p in test], [p.psnr for p in test])
+    assert got == pytest.approx(published, abs=0.005)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["mlic++", "cmic", "hm", "jpeg2000", "webp", "bpg_444_x265_ycbcr"])
+def test_bd_rate_as_its_peer(name: str, method: Method) -> None:
+    peer = pytest.importorskip("bjontegaard")
+    points = read_references(shipped_references())[name, "kodak"].points
+    test = ([p.bpp for p in points], [p.psnr for p in points])
+    expected = peer.bd_rate(*VTM, *test, method, require_matching_points=False, min_overlap=0)
+    assert bd_rate(*VTM, *test, method) == pytest.approx(expected, abs=1e-7)
 
 
 # scipy 1.17.1: PchipInterpolator(x, y).integrate(low, high), .derivative()(x)

@@ -1,0 +1,163 @@
+"""Mean rate-distortion curves, and what one says about another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+import numpy as np
+
+from s2c_deploy.errors import InputError
+from s2c_deploy.evaluation.measure import Measurement
+from s2c_deploy.metrics import bd_rate
+
+Kind = Literal["bundle", "codec", "reference"]
+Metric = Literal["psnr", "ms_ssim"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Means over pictures at one setting: of bpp, PSNR (dB), MS-SSIM, seconds, and the ideal code length in bpp.
+
+    setting: None for a published point; ms_ssim: over the pictures that are large enough for it.
+    """
+
+    bpp: float
+    psnr: float
+    ms_ssim: float | None
+    setting: float | None = None
+    encode_seconds: float | None = None
+    decode_seconds: float | None = None
+    ideal_bpp: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """pictures: how many its points are means of, None where that is not known; ms_ssim_pictures: for MS-SSIM.
+
+    description: settings and versions, or the source of a published curve; missing: why there are no points.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    points: tuple[Point, ...]
+    pictures: int | None
+    ms_ssim_pictures: int | None
+    missing: str | None = None
+
+    def quality(self, metric: Metric) -> list[float] | None:
+        """PSNR in dB, or MS-SSIM as -10 log10(1 - MS-SSIM) dB; None if a point lacks it."""
+        if metric == "psnr":
+            return [point.psnr for point in self.points]
+        values = [point.ms_ssim for point in self.points]
+        return None if not values or None in values else [decibel(v) for v in values if v is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """BD-rate of ``test`` against ``anchor`` in percent: negative means fewer bits at equal quality.
+
+    low, high: the interval of quality in dB that both cover, over which the figures are means; None with
+    ``reason`` where there is no figure.
+    """
+
+    test: str
+    anchor: str
+    metric: Metric
+    pchip: float | None = None
+    cubic: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+def decibel(ms_ssim: float) -> float:
+    """-10 log10(1 - MS-SSIM); infinite at 1."""
+    return -10 * math.log10(1 - ms_ssim) if ms_ssim < 1 else math.inf
+
+
+def mean_curve(
+    name: str, kind: Kind, description: str, rows: Sequence[Measurement], *, missing: str | None = None
+) -> Curve:
+    """The means of a method's rows at each of its settings, every picture weighing the same whatever its size.
+
+    bpp and dB are averaged, as published curves are; not bits over pixels, and not PSNR of the mean error.
+    """
+    points = [_mean_point(s, [row for row in rows if row.setting == s]) for s in {row.setting for row in rows}]
+    return Curve(
+        name=name,
+        kind=kind,
+        description=description,
+        points=tuple(sorted(points, key=lambda point: point.bpp)),
+        pictures=len({row.image for row in rows}),
+        ms_ssim_pictures=len({row.image for row in rows if row.ms_ssim is not None}),
+        missing=missing,
+    )
+
+
+def _mean_point(setting: float, rows: Sequence[Measurement]) -> Point:
+    return Point(
+        setting=setting,
+        bpp=fmean(row.bpp for row in rows),
+        psnr=fmean(row.psnr for row in rows),
+        ms_ssim=_mean([row.ms_ssim for row in rows]),
+        encode_seconds=fmean(row.encode_seconds for row in rows),
+        decode_seconds=fmean(row.decode_seconds for row in rows),
+        ideal_bpp=_mean([row.ideal_bpp for row in rows]),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def compare(anchor: Curve, test: Curve, metric: Metric) -> Comparison | None:
+    """BD-rate of ``test`` against ``anchor``, or why there is none; None if either lacks the metric altogether."""
+
+    def without(reason: str) -> Comparison:
+        return Comparison(test=test.name, anchor=anchor.name, metric=metric, reason=reason)
+
+    if anchor.missing is not None:
+        return without(f"not measured: {anchor.missing}") if metric == "psnr" else None
+    levels, other = test.quality(metric), anchor.quality(metric)
+    if levels is None or other is None:
+        return None
+    mine, theirs = (c.pictures if metric == "psnr" else c.ms_ssim_pictures for c in (test, anchor))
+    if theirs is not None and mine != theirs:
+        return without(f"the mean of {theirs} pictures, against {mine} measured here")
+    low, high = max(min(levels), min(other)), min(max(levels), max(other))
+    if low >= high:
+        return without(f"no overlap: {_span(levels)} against {_span(other)}")
+    rates, other_rates = [p.bpp for p in test.points], [p.bpp for p in anchor.points]
+    try:
+        pchip = bd_rate(other_rates, other, rates, levels)
+        cubic = bd_rate(other_rates, other, rates, levels, "cubic")
+    except InputError as error:
+        return without(error.message)
+    return Comparison(
+        test=test.name, anchor=anchor.name, metric=metric, pchip=pchip, cubic=cubic, low=low, high=high
+    )
+
+
+def _span(levels: Sequence[float]) -> str:
+    return f"{min(levels):.2f} to {max(levels):.2f} dB"
+
+
+def size_ratios(test: Curve, anchor: Curve) -> list[float | None]:
+    """bpp of each point of ``test`` over the anchor's at the same PSNR; None outside the anchor's range.
+
+    Between the anchor's points log(bpp) is linear in PSNR.
+    """
+    if not anchor.points:
+        return [None] * len(test.points)
+    order = sorted(anchor.points, key=lambda point: point.psnr)
+    levels, logs = [p.psnr for p in order], [math.log(p.bpp) for p in order]
+    return [
+        p.bpp / math.exp(float(np.interp(p.psnr, levels, logs))) if levels[0] <= p.psnr <= levels[-1] else None
+        for p in test.points
+    ]

@@ -1,0 +1,223 @@
+"""The evaluation of a folder: everything measured, averaged and compared, as one record."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from s2c_deploy import __version__
+from s2c_deploy.bitstream import round_quality
+from s2c_deploy.codec import Codec
+from s2c_deploy.errors import InputError
+from s2c_deploy.evaluation.curves import Comparison, Curve, Kind, compare, mean_curve
+from s2c_deploy.evaluation.measure import BundleMethod, Measurement, Method, measure
+from s2c_deploy.evaluation.pillow_codecs import pillow_codec
+from s2c_deploy.evaluation.reference import choose_references, known_dataset, read_references, shipped_references
+from s2c_deploy.image import list_images, read_image
+from s2c_deploy.runtime import backend_status
+
+#: Called with what was done, of how many, and the picture.
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to evaluate.
+
+    images: a folder of pictures; bundles: folders; qualities: 1..8 in steps of 1/32; against: conventional codecs
+    by name; references: published curves by name, from ``reference_file`` (None: the shipped one), of ``dataset``
+    (None: known by the pictures' names); background: colour behind transparent pixels; skip_unreadable: leave
+    such pictures out, rather than stop at the first.
+    """
+
+    images: Path
+    bundles: tuple[Path, ...]
+    qualities: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
+    against: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    reference_file: Path | None = None
+    dataset: str | None = None
+    backend: str = "auto"
+    threads: int = 0
+    background: str | None = None
+    skip_unreadable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """A picture that was left out, and why."""
+
+    image: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """rows: every single measurement; curves: bundles, then codecs, then published ones; comparisons: every bundle
+    against every codec, published curve and earlier bundle; dataset: None where the pictures are of no known set."""
+
+    pictures: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    dataset: str | None
+    curves: tuple[Curve, ...]
+    comparisons: tuple[Comparison, ...]
+    rows: tuple[Measurement, ...]
+    environment: dict[str, str]
+
+    @property
+    def unequal(self) -> tuple[Measurement, ...]:
+        """Rows whose decoded picture is not the encoder's own reconstruction: there must be none."""
+        return tuple(row for row in self.rows if row.equal is False)
+
+    @property
+    def ms_ssim_pictures(self) -> int:
+        """How many pictures are large enough for MS-SSIM."""
+        return len({row.image for row in self.rows if row.ms_ssim is not None})
+
+
+def evaluate_folder(request: Request, progress: Progress | None = None) -> Evaluation:
+    """Measures every picture at every setting of every method, through files in a temporary folder.
+
+    Everything that can be refused is refused before anything is measured.  Raises InputError, BundleError,
+    EngineError or DependencyError.
+    """
+    pictures, skipped = _readable(request)
+    dataset = request.dataset or known_dataset([path.stem for path in pictures])
+    references = _references(request, dataset)
+    codecs = [pillow_codec(name) for name in dict.fromkeys(request.against)]
+    with ExitStack() as stack:
+        bundles = _open_bundles(request, stack)
+        methods: list[Method] = [*bundles, *(codec for codec in codecs if codec.advice is None)]
+        rows = _measure_all(pictures, methods, request.background, progress)
+        environment = _environment(bundles[0].codec)
+        curves = [_curve("bundle", bundle, rows) for bundle in bundles]
+    curves += [_curve("codec", codec, rows, missing=codec.advice) for codec in codecs]
+    curves += references
+    return Evaluation(
+        pictures=tuple(path.name for path in pictures),
+        skipped=tuple(skipped),
+        dataset=dataset,
+        curves=tuple(curves),
+        comparisons=tuple(_comparisons(curves)),
+        rows=tuple(rows),
+        environment=environment,
+    )
+
+
+def _curve(kind: Kind, method: Method, rows: Sequence[Measurement], missing: str | None = None) -> Curve:
+    own = [row for row in rows if row.method == method.name]
+    return mean_curve(method.name, kind, method.description, own, missing=missing)
+
+
+def _readable(request: Request) -> tuple[list[Path], list[Skipped]]:
+    """The pictures that can be read, each tried now, so that no long run ends on the last one."""
+    kept, skipped = [], []
+    for path in list_images(request.images):
+        try:
+            read_image(path, background=request.background)
+            kept.append(path)
+        except InputError as error:
+            if not request.skip_unreadable:
+                raise
+            skipped.append(Skipped(image=path.name, reason=str(error)))
+    if not kept:
+        raise InputError(f"no picture in {request.images} can be read", hint=skipped[0].reason)
+    return kept, skipped
+
+
+def _references(request: Request, dataset: str | None) -> list[Curve]:
+    if not request.references:
+        return []
+    curves = read_references(request.reference_file or shipped_references())
+    if dataset is None:
+        known = ", ".join(sorted({of for _, of in curves}))
+        raise InputError(
+            "published curves hold for one set of pictures only, and these are not known by their names",
+            hint=f"say which they are with --dataset: {known}",
+        )
+    return choose_references(curves, request.references, dataset)
+
+
+def _open_bundles(request: Request, stack: ExitStack) -> list[BundleMethod]:
+    if not request.bundles or not request.qualities:
+        raise InputError("expected at least one bundle and one quality")
+    qualities = tuple(sorted({round_quality(quality) for quality in request.qualities}))
+    codecs = [
+        stack.enter_context(Codec.open(path, request.backend, threads=request.threads)) for path in request.bundles
+    ]
+    names = [codec.bundle.config.name for codec in codecs]
+    prints = [codec.bundle.fingerprint.hex() for codec in codecs]
+    if len(set(prints)) < len(prints):
+        raise InputError("the same bundle twice", hint=f"fingerprints {', '.join(p[:16] for p in prints)}")
+    return [
+        BundleMethod(
+            name=f"s2c {name}" if names.count(name) == 1 else f"s2c {name} {fingerprint[:8]}",
+            codec=codec,
+            settings=qualities,
+        )
+        for codec, name, fingerprint in zip(codecs, names, prints, strict=True)
+    ]
+
+
+def _measure_all(
+    pictures: Sequence[Path], methods: Sequence[Method], background: str | None, progress: Progress | None
+) -> list[Measurement]:
+    """Each method codes the first picture of a size once before its clock counts: engines compile for sizes."""
+    rows: list[Measurement] = []
+    total = len(pictures) * sum(len(method.settings) for method in methods)
+    warm: set[tuple[int, ...]] = set()
+    with tempfile.TemporaryDirectory(prefix="s2c-eval-") as folder:
+        for path in pictures:
+            pixels = read_image(path, background=background).pixels
+            for method in methods:
+                if pixels.shape not in warm:
+                    method.decode(method.encode(pixels, method.settings[0]))
+                for setting in method.settings:
+                    rows.append(measure(method, pixels, setting, image=path.name, folder=Path(folder)))
+                    if progress is not None:
+                        progress(len(rows), total, path.name)
+            warm.add(pixels.shape)
+    return rows
+
+
+def _comparisons(curves: Sequence[Curve]) -> list[Comparison]:
+    bundles = [curve for curve in curves if curve.kind == "bundle"]
+    others = [curve for curve in curves if curve.kind != "bundle"]
+    found = []
+    for i, test in enumerate(bundles):
+        for anchor in [*others, *bundles[:i]]:
+            found += [compare(anchor, test, "psnr"), compare(anchor, test, "ms_ssim")]
+    return [comparison for comparison in found if comparison is not None]
+
+
+def _environment(codec: Codec) -> dict[str, str]:
+    """What the figures depend on: the versions for rate and quality, the machine for the times."""
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "s2c-deploy": __version__,
+        "engine": f"{codec.backend} {backend_status(codec.backend).version}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": _processor(),
+        "processors": str(os.cpu_count()),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()

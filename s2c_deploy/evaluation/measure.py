@@ -1,0 +1,150 @@
+"""One picture, one method, one setting: through a file on disk and back."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from s2c_deploy.codec import Codec
+from s2c_deploy.entropy.tables import FrequencyTables, gaussian_mass
+from s2c_deploy.image import Pixels
+from s2c_deploy.latent import Indexes, Symbols
+from s2c_deploy.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """equal: the decoded picture is the encoder's own reconstruction; ideal_bits: the ideal code length."""
+
+    equal: bool
+    ideal_bits: float
+
+
+class Method(Protocol):
+    """What is measured: a bundle or a conventional codec at a list of settings."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def suffix(self) -> str:
+        """Of its files, with the dot."""
+
+    @property
+    def settings(self) -> Sequence[float]: ...
+
+    @property
+    def description(self) -> str:
+        """Everything that decides its result: options, library, version."""
+
+    def encode(self, pixels: Pixels, setting: float) -> bytes: ...
+
+    def decode(self, data: bytes) -> Pixels: ...
+
+    def check(self, pixels: Pixels, setting: float, decoded: Pixels) -> Check | None:
+        """What only the encoder can know, outside the clock; None where there is nothing to check."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One picture at one setting of one method.
+
+    width, height: pixels; size: of the file in bytes; psnr: RGB, dB, infinite for equal pictures; ms_ssim: None below
+    161 pixels a side; encode_seconds: pixels to written file; decode_seconds: file to pixels, wall time of a
+    single call; ideal_bpp, equal: see ``Check``, None for conventional codecs.
+    """
+
+    image: str
+    method: str
+    setting: float
+    width: int
+    height: int
+    size: int
+    psnr: float
+    ms_ssim: float | None
+    encode_seconds: float
+    decode_seconds: float
+    ideal_bpp: float | None
+    equal: bool | None
+
+    @property
+    def bpp(self) -> float:
+        """Bits of the whole file, header included, per pixel of the picture."""
+        return self.size * 8 / (self.width * self.height)
+
+
+def measure(method: Method, pixels: Pixels, setting: float, *, image: str, folder: Path) -> Measurement:
+    """Encodes to a file in ``folder``, reads it back and decodes; pixels are uint8 H x W x 3 (RGB)."""
+    file = folder / f"picture{method.suffix}"
+    started = time.perf_counter()
+    file.write_bytes(method.encode(pixels, setting))
+    written = time.perf_counter()
+    decoded = method.decode(file.read_bytes())
+    finished = time.perf_counter()
+    height, width = pixels.shape[:2]
+    check = method.check(pixels, setting, decoded)
+    return Measurement(
+        image=image,
+        method=method.name,
+        setting=setting,
+        width=width,
+        height=height,
+        size=file.stat().st_size,
+        psnr=psnr(pixels, decoded),
+        ms_ssim=ms_ssim(pixels, decoded) if min(height, width) >= MS_SSIM_MIN_SIDE else None,
+        encode_seconds=written - started,
+        decode_seconds=finished - written,
+        ideal_bpp=None if check is None else check.ideal_bits / (height * width),
+        equal=None if check is None else check.equal,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleMethod:
+    """A bundle, opened on one engine, at a list of qualities."""
+
+    name: str
+    codec: Codec
+    settings: tuple[float, ...]
+    suffix: str = ".s2c"
+
+    @property
+    def description(self) -> str:
+        bundle = self.codec.bundle
+        precision = bundle.manifest["graphs"]["g_s"]["precision"]
+        return (
+            f"S2C {bundle.config.name}, fingerprint {bundle.fingerprint.hex()[:16]}, g_s {precision}, "
+            f"{self.codec.backend}; quality {', '.join(f'{q:g}' for q in self.settings)}"
+        )
+
+    def encode(self, pixels: Pixels, setting: float) -> bytes:
+        return self.codec.compress(pixels, setting)
+
+    def decode(self, data: bytes) -> Pixels:
+        return self.codec.decompress(data)
+
+    def check(self, pixels: Pixels, setting: float, decoded: Pixels) -> Check:
+        symbols, indexes = self.codec.symbols(pixels, setting)
+        return Check(
+            equal=bool(np.array_equal(decoded, self.codec.reconstruct(pixels, setting))),
+            ideal_bits=ideal_bits(symbols, indexes, self.codec.bundle.tables),
+        )
+
+
+def ideal_bits(symbols: Symbols, indexes: Indexes, tables: FrequencyTables) -> float:
+    """The sum of -log2 of each symbol's probability under its table's real-valued Gaussian, discretised.
+
+    symbols: int16, flat; indexes: uint8, one for each.  Symbols that the coder skips count too.
+    """
+    pairs = indexes.astype(np.int64) << 16 | (symbols.astype(np.int64) + 32768)
+    bits = 0.0
+    for pair, times in zip(*np.unique(pairs, return_counts=True), strict=True):
+        magnitude, scale = abs((int(pair) & 65535) - 32768), float(tables.scales[int(pair) >> 16])
+        bits -= int(times) * math.log2(max(gaussian_mass(magnitude - 0.5, magnitude + 0.5, scale), 1e-300))
+    return bits

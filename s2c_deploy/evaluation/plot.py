@@ -1,0 +1,92 @@
+"""The curves as a picture: PSNR and MS-SSIM over bpp, by way of matplotlib."""
+
+from __future__ import annotations
+
+import io
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from s2c_deploy.errors import DependencyError, InputError
+from s2c_deploy.evaluation.curves import Curve, Metric
+from s2c_deploy.evaluation.evaluate import Evaluation
+from s2c_deploy.evaluation.tables import curves_of, named_pictures
+from s2c_deploy.files import atomic_write
+
+PLOT_SUFFIXES = (".png", ".svg")
+_LABELS: dict[Metric, str] = {"psnr": "PSNR (RGB), dB", "ms_ssim": "MS-SSIM, −10 log10(1 − MS-SSIM), dB"}
+#: Bundles are thick and solid, measured codecs thin and solid, published curves dashed.
+_STYLES: dict[str, dict[str, Any]] = {
+    "bundle": {"linewidth": 2.4, "marker": "o", "markersize": 5, "zorder": 3},
+    "codec": {"linewidth": 1.2, "marker": ".", "markersize": 4},
+    "reference": {"linewidth": 1.2, "linestyle": "--"},
+}
+#: Okabe and Ito's colours, which also colour-blind readers tell apart, then a few more.
+_COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F", "#B8A800")
+
+
+def require_plotting() -> None:
+    """DependencyError if matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
+        raise DependencyError("matplotlib", extra="eval")
+
+
+def write_plot(evaluation: Evaluation, path: Path) -> None:
+    """Writes the curves to a .png or .svg file; InputError for another suffix, DependencyError without matplotlib."""
+    if path.suffix.lower() not in PLOT_SUFFIXES:
+        raise InputError(f"cannot plot to {path}", hint=f"name a file ending in {' or '.join(PLOT_SUFFIXES)}")
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(_draw(evaluation, path.suffix.lower()[1:]))
+
+
+def svg(evaluation: Evaluation) -> str:
+    """The curves as an ``<svg>`` element to stand inside a page."""
+    text = _draw(evaluation, "svg").decode("utf-8")
+    return text[text.index("<svg") :]
+
+
+def _draw(evaluation: Evaluation, kind: str) -> bytes:
+    require_plotting()
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    curves = curves_of(evaluation, ("bundle", "codec", "reference"))
+    metrics: list[Metric] = ["psnr"]
+    if any(curve.kind == "bundle" and curve.quality("ms_ssim") for curve in curves):
+        metrics.append("ms_ssim")
+    with matplotlib.rc_context({"svg.hashsalt": "s2c-deploy", "font.size": 9}):
+        figure = Figure(figsize=(6.2 * len(metrics), 5.6), layout="constrained")
+        for number, metric in enumerate(metrics):
+            _panel(figure.add_subplot(1, len(metrics), number + 1), curves, metric)
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2 * len(metrics))
+        figure.suptitle(f"Rate and distortion, means over {named_pictures(evaluation)}")
+        file = io.BytesIO()
+        # no date and no links inside: the same curves give the same file
+        empty = dict.fromkeys(("Creator", "Date", "Format", "Type")) if kind == "svg" else {"Software": None}
+        figure.savefig(file, format=kind, dpi=150, metadata=empty)
+    return file.getvalue()
+
+
+def _panel(axes: Any, curves: list[Curve], metric: Metric) -> None:
+    """One metric over bpp, cut to where the bundles are."""
+    bundled: list[tuple[float, float]] = []
+    pictures = next((curve.pictures for curve in curves if curve.kind == "bundle"), None)
+    for color, curve in zip(_COLORS * (len(curves) // len(_COLORS) + 1), curves, strict=False):
+        levels = curve.quality(metric)
+        if levels is None:
+            continue
+        points = [(p.bpp, level) for p, level in zip(curve.points, levels, strict=True) if math.isfinite(level)]
+        label = curve.name if curve.pictures in (None, pictures) else f"{curve.name}, of {curve.pictures} pictures"
+        axes.plot([p[0] for p in points], [p[1] for p in points], color=color, label=label, **_STYLES[curve.kind])
+        bundled += points if curve.kind == "bundle" else []
+    if bundled:
+        right = 1.25 * max(bpp for bpp, _ in bundled)
+        axes.set_xlim(0, right)
+        shown = [y for line in axes.lines for x, y in zip(*line.get_data(), strict=True) if x <= right]
+        low, high = min(level for _, level in bundled), max(shown)
+        margin = 0.15 * (high - low) + 0.05
+        axes.set_ylim(low - margin, high + margin)
+    axes.set_xlabel("bits per pixel")
+    axes.set_ylabel(_LABELS[metric])
+    axes.grid(alpha=0.3)

@@ -1,0 +1,108 @@
+"""An evaluation as files: JSON with everything, CSV a line per measurement, one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import asdict
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from s2c_deploy.evaluation.evaluate import Evaluation
+from s2c_deploy.evaluation.plot import svg
+from s2c_deploy.evaluation.tables import Table, bd_rate_table, curves_of, methods_table, notes, points_table
+from s2c_deploy.files import atomic_write
+
+CSV_COLUMNS = (
+    *("image", "method", "setting", "width", "height", "bytes", "bpp", "psnr", "ms_ssim"),
+    *("encode_seconds", "decode_seconds", "ideal_bpp", "equal"),
+)
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; }
+th:first-child, td:first-child, table.text td, table.text th { text-align: left; }
+td, th { white-space: nowrap; } .text td { white-space: normal; } th { background: #f4f4f4; }
+svg { width: 100%; height: auto; } .alarm { color: #b00020; font-weight: bold; }
+"""
+
+
+def as_record(evaluation: Evaluation) -> dict[str, Any]:
+    """Everything as JSON's types; an infinite PSNR (equal pictures) is null."""
+    record = asdict(evaluation)
+    record["unequal_reconstructions"] = len(evaluation.unequal)
+    record["rows"] = [_row(evaluation, number) for number in range(len(evaluation.rows))]
+    plain: dict[str, Any] = _finite(record)
+    return plain
+
+
+def _row(evaluation: Evaluation, number: int) -> dict[str, Any]:
+    row = evaluation.rows[number]
+    values = asdict(row) | {"bytes": row.size, "bpp": row.bpp}
+    return {column: values[column] for column in CSV_COLUMNS}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_json(evaluation: Evaluation, path: Path) -> None:
+    """``as_record`` to a file."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(as_record(evaluation), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_csv(evaluation: Evaluation, path: Path) -> None:
+    """A line per measurement; empty cells where there is no figure, ``inf`` for the PSNR of equal pictures."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, CSV_COLUMNS)
+        writer.writeheader()
+        writer.writerows(_row(evaluation, number) for number in range(len(evaluation.rows)))
+
+
+def write_html(evaluation: Evaluation, path: Path) -> None:
+    """One page: notes, plot, tables, environment.  Nothing is loaded from elsewhere.  DependencyError without
+    matplotlib, which draws the plot."""
+    page = _page(evaluation)
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _page(evaluation: Evaluation) -> str:
+    e = evaluation
+    bundles = curves_of(e, ("bundle",))
+    names = ", ".join(curve.name for curve in bundles)
+    alarm = f'<p class="alarm">{len(e.unequal)} decoded pictures are wrong.</p>' if e.unequal else ""
+    environment = Table(title="environment", columns=("what", "which"), rows=tuple(e.environment.items()))
+    parts = [
+        f"<h1>Rate and distortion: {escape(names)}</h1>",
+        alarm,
+        *(f"<p>{escape(note)}</p>" for note in notes(e)),
+        svg(e),
+        *(_table(bd_rate_table(e, curve.name)) for curve in bundles),
+        "<p>BD-rate: mean difference of bits at equal quality over the interval that both curves cover; negative is "
+        "better. Times are single calls on this machine, file included: an impression, not a benchmark.</p>",
+        *(_table(points_table(curve)) for curve in curves_of(e, ("bundle", "codec", "reference"))),
+        _table(methods_table(e), text=True),
+        _table(environment, text=True),
+    ]
+    body = "\n".join(part for part in parts if part)
+    head = f'<meta charset="utf-8"><title>Rate and distortion: {escape(names)}</title><style>{_STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
+
+
+def _table(table: Table, *, text: bool = False) -> str:
+    """text: every column is words, not numbers."""
+
+    def line(cells: tuple[str, ...], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    rows = "\n".join([line(table.columns, "th"), *(line(row, "td") for row in table.rows)])
+    return f"<h2>{escape(table.title)}</h2>\n<table{' class=text' * text}>\n{rows}\n</table>"

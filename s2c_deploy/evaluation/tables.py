@@ -1,0 +1,113 @@
+"""An evaluation as tables of text, for a terminal, a page and a model card alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from s2c_deploy.evaluation.curves import Comparison, Curve, Point
+from s2c_deploy.evaluation.evaluate import Evaluation
+from s2c_deploy.evaluation.reference import DATASETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Cells as they are shown; the first column is text, the others are numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def points_table(curve: Curve) -> Table:
+    """Bits, quality and time at every setting of one method; nothing that nobody measured."""
+    columns = ["setting", "bpp", "PSNR dB", "MS-SSIM"]
+    timed = any(point.encode_seconds is not None for point in curve.points)
+    ideal = any(point.ideal_bpp is not None for point in curve.points)
+    columns += ["size over ideal"] * ideal + ["encode s", "decode s"] * timed
+    rows = []
+    for p in curve.points:
+        row = ["" if p.setting is None else f"{p.setting:g}", f"{p.bpp:.4f}", f"{p.psnr:.2f}", _optional(p.ms_ssim, 4)]
+        row += [over_ideal(p)] * ideal
+        row += [_optional(p.encode_seconds, 3), _optional(p.decode_seconds, 3)] * timed
+        rows.append(tuple(row))
+    return Table(title=curve.name, columns=tuple(columns), rows=tuple(rows))
+
+
+def over_ideal(point: Point) -> str:
+    """The file's size over the ideal code length of its symbols, as +0.12 %; empty where nobody knows it."""
+    return percent(point.bpp / point.ideal_bpp - 1, 2) if point.ideal_bpp else ""
+
+
+def bd_rate_table(evaluation: Evaluation, test: str) -> Table:
+    """BD-rates of one bundle against everything else, a row each."""
+    mine = [comparison for comparison in evaluation.comparisons if comparison.test == test]
+    structural = {c.anchor: c for c in mine if c.metric == "ms_ssim"}
+    rows = []
+    for c in mine:
+        if c.metric != "psnr":
+            continue
+        other = structural.get(c.anchor)
+        rows.append((c.anchor, *bd_cells(c), "" if other is None else bd_cells(other)[0]))
+    columns = ("against", "PSNR, pchip", "PSNR, cubic", "PSNR from, to", "MS-SSIM, pchip")
+    return Table(title=f"BD-rate of {test}: bits at equal quality", columns=columns, rows=tuple(rows))
+
+
+def bd_cells(comparison: Comparison) -> tuple[str, str, str]:
+    """pchip, cubic and the interval of quality; or none, and why."""
+    c = comparison
+    if c.pchip is None or c.cubic is None:
+        return ("none", "none", c.reason or "")
+    return (percent(c.pchip / 100, 1), percent(c.cubic / 100, 1), f"{c.low:.2f} to {c.high:.2f} dB")
+
+
+def methods_table(evaluation: Evaluation) -> Table:
+    """What each name stands for: settings, libraries, sources."""
+    rows = [(c.name, c.description if c.missing is None else f"not measured: {c.missing}") for c in evaluation.curves]
+    return Table(title="methods", columns=("name", "what it is"), rows=tuple(rows))
+
+
+def notes(evaluation: Evaluation) -> list[str]:
+    """What a reader must know beside the figures."""
+    e = evaluation
+    streams = sum(row.equal is not None for row in e.rows)
+    lines = [
+        f"{named_pictures(e)}; bpp, PSNR (RGB) and MS-SSIM are means over them, each weighing the same.",
+        f"Decoded pictures that differ from the encoder's own reconstruction: {len(e.unequal)} of {streams}.",
+    ]
+    if e.ms_ssim_pictures < len(e.pictures):
+        lines.append(
+            f"MS-SSIM over {e.ms_ssim_pictures} pictures: the others have a side below 161 pixels, too small for it."
+        )
+    if e.skipped:
+        lines.append(f"Left out: {len(e.skipped)} ({'; '.join(skipped.reason for skipped in e.skipped)}).")
+    return lines
+
+
+def named_pictures(evaluation: Evaluation) -> str:
+    """``24 pictures of the kodak set``, ``3 of the 24 pictures of the kodak set`` or ``3 pictures``."""
+    found, dataset = len(evaluation.pictures), evaluation.dataset
+    if dataset is None:
+        return f"{found} pictures"
+    part = f" of the {DATASETS[dataset]}" if DATASETS.get(dataset, found) != found else ""
+    return f"{found}{part} pictures of the {dataset} set"
+
+
+def markdown(table: Table) -> str:
+    """The table as Markdown, without its title."""
+    lines = [table.columns, tuple("---" for _ in table.columns), *table.rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def percent(share: float, digits: int) -> str:
+    """0.1234 as +12.3 %."""
+    return f"{100 * share:+.{digits}f} %"
+
+
+def _optional(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def curves_of(evaluation: Evaluation, kinds: Sequence[str]) -> list[Curve]:
+    """The curves of these kinds that have points."""
+    return [curve for curve in evaluation.curves if curve.kind in kinds and curve.points]
