@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor, nn
 
 from s2c_deploy.bundle import Bundle, open_bundle
@@ -120,7 +120,12 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = open_bundle(arguments.bundle)
     pictures = [read_image(path).pixels for path in list_images(arguments.images)]
-    with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status("coding") as status:
+    with tempfile.TemporaryDirectory() as folder, Progress() as bar:
+        task = bar.add_task("coding")
+
+        def advance(step: str, done: int, total: int) -> None:
+            bar.update(task, description=step, completed=done, total=total)
+
         if arguments.float_entropy:
             bundle = float_bundle(bundle, load_checkpoint(arguments.weights).model, Path(folder))
         agreements = cross_decode(
@@ -129,7 +134,7 @@ def main() -> None:
             arguments.qualities,
             arguments.backends,
             known_answers=not arguments.float_entropy,
-            progress=status.update,
+            progress=advance,
         )
     print(report(agreements))
     if arguments.out is not None:

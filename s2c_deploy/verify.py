@@ -194,26 +194,33 @@ def cross_decode(
     backends: Sequence[str],
     *,
     known_answers: bool = True,
-    progress: Callable[[str], None] = lambda step: None,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
 ) -> list[Agreement]:
     """Every picture at every quality, encoded with each backend, decoded under every setting of each backend.
 
-    known_answers: hold every setting against the bundle's first (EngineError where it fails).
+    known_answers: hold every setting against the bundle's first (EngineError where it fails).  progress: called with
+    what is going on, and how many of how many codings are done.
     """
     exact = exact_graphs(bundle.config)
-    streams: dict[str, list[Coded]] = {}
+    settings = settings_for(backends)
+    jobs = [(x, q) for x in pictures for q in qualities]
+    done, total = 0, len(jobs) * len(backends) * (1 + len(settings))
+    streams: dict[str, list[Coded]] = {backend: [] for backend in backends}
     for backend in backends:
-        progress(f"encoding with {backend}")
         with opened(bundle, Setting(backend=backend), ["g_a", "h_a", *exact]) as graphs:
-            streams[backend] = [encode(bundle, graphs, x, q) for x in pictures for q in qualities]
+            for image, quality in jobs:
+                progress(f"encoding with {backend}", done, total)
+                streams[backend].append(encode(bundle, graphs, image, quality))
+                done += 1
     results = []
-    for setting in settings_for(backends):
-        progress(f"decoding with {setting}")
+    for setting in settings:
         with opened(bundle, setting, exact) as graphs:
             if known_answers:
                 check_known_answers(bundle, graphs)
             for encoder, coded in streams.items():
                 results.append(Agreement(encoder=encoder, decoder=str(setting)))
                 for stream in coded:
+                    progress(f"decoding with {setting}", done, total)
+                    done += 1
                     decode(bundle, graphs, stream, results[-1])
     return results

@@ -31,6 +31,7 @@ def verify(
         raise DependencyError("onnx", extra="export")
     levels = _qualities(qualities)
     from rich.console import Console
+    from rich.progress import Progress
 
     from s2c_deploy.bundle import exact_graphs, open_bundle
     from s2c_deploy.image import list_images, read_image
@@ -41,8 +42,14 @@ def verify(
     opened = open_bundle(bundle)
     proofs = {name: prove_graph(opened.graph(name)) for name in exact_graphs(opened.config)}
     pictures = [read_image(path).pixels for path in list_images(images)]
-    with Console(stderr=True).status("verifying") as status:
-        agreements = cross_decode(opened, pictures, levels, chosen, progress=status.update)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("verifying")
+
+        def advance(step: str, done: int, total: int) -> None:
+            bar.update(task, description=step, completed=done, total=total)
+
+        agreements = cross_decode(opened, pictures, levels, chosen, progress=advance)
+        bar.update(task, visible=False)
     record: dict[str, Any] = {
         "bundle": str(bundle),
         "fingerprint": opened.fingerprint.hex(),
