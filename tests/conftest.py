@@ -39,5 +39,6 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory, small_photograph: Pixe
     (folder / "photographs").mkdir()
     Pil.fromarray(small_photograph).save(folder / "photographs" / "small.png")
     path = folder / "conv-tiny"
-    export_bundle(load_checkpoint(ROOT / "export" / "conv"), path, images=folder / "photographs")
+    checkpoint = load_checkpoint(ROOT / "export" / "conv")
+    export_bundle(checkpoint, path, images=folder / "photographs", precision="float16")
     return path

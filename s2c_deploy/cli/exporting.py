@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +26,12 @@ def export(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Bundle folder. [default: engines/VARIANT-PRESET]")] = None,
     images: Annotated[Path, typer.Option(help="Photographs for the parity gate.")] = PHOTOGRAPHS,
+    precision: Annotated[
+        str, typer.Option(help="float16: FP16 graphs for engines, too, if no picture loses by it; or float32.")
+    ] = "float16",
+    io: Annotated[
+        str, typer.Option(help="Inputs and outputs of the FP16 graphs: float32 or float16.")
+    ] = "float32",
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -51,10 +57,12 @@ def export(
         raise InputError(f"{target} exists", hint="replace it with --force, or name another --out")
     started = time.perf_counter()
     with Console(stderr=True).status("exporting") as status:
-        bundle = export_bundle(checkpoint, target, images=images, progress=status.update)
+        bundle = export_bundle(
+            checkpoint, target, images=images, precision=precision, io=io, progress=status.update
+        )
     size = sum(entry["size"] for entry in bundle.manifest["files"].values())
     worst = max(graph["parity"]["relative_difference"] for graph in bundle.manifest["graphs"].values())
-    record = {
+    record: dict[str, Any] = {
         "bundle": str(target),
         "fingerprint": bundle.fingerprint.hex(),
         "graphs": len(bundle.manifest["graphs"]),
@@ -62,6 +70,14 @@ def export(
         "worst_relative_difference": worst,
         "seconds": round(time.perf_counter() - started, 2),
     }
+    half = bundle.manifest.get("float16")
+    if half is not None:
+        record["float16"] = {
+            "worst_loss_db": max(max(row.values()) for row in half["gate"]["loss_db"].values()),
+            "float32_nodes": {
+                name: len(graph["float32_nodes"]) for name, graph in sorted(half["graphs"].items())
+            },
+        }
     if as_json:
         typer.echo(json.dumps(record, indent=1))
         return
@@ -70,3 +86,8 @@ def export(
         f"exported in {record['seconds']} s\n"
         f"parity with PyTorch: exact graphs 0 differing values, float graphs within {worst:.1e}"
     )
+    if half is not None:
+        kept = ", ".join(f"{name} {n}" for name, n in record["float16"]["float32_nodes"].items())
+        typer.echo(
+            f"FP16 graphs lose at most {record['float16']['worst_loss_db']:.4f} dB; nodes left in float32: {kept}"
+        )
