@@ -9,6 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
+from s2c_deploy.cli.building import (
+    CapabilityOption,
+    ProfileOption,
+    _list,
+    build_targets,
+    made_record,
+    made_table,
+)
 from s2c_deploy.cli.bundles import ENGINES
 from s2c_deploy.cli.coding import ForceOption, JsonOption
 from s2c_deploy.errors import DependencyError, InputError
@@ -32,6 +40,11 @@ def export(
     io: Annotated[
         str, typer.Option(help="Inputs and outputs of the FP16 graphs: float32 or float16.")
     ] = "float32",
+    targets: Annotated[
+        str, typer.Option(help="What to leave behind: onnx, tensorrt, tensorrt-rtx, with commas between.")
+    ] = "onnx",
+    compute_capability: CapabilityOption = "",
+    profile: ProfileOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,10 +52,13 @@ def export(
 
     s2c-deploy export --variant conv
 
+    s2c-deploy export --variant conv --targets onnx,tensorrt-rtx --compute-capability 8.6,8.9,12.0
+
     s2c-deploy export --weights my-model/ --out engines/my-model --images photos/
     """
     from importlib.util import find_spec
 
+    libraries = _libraries(targets)
     for package in ("torch", "onnx", "onnxruntime", "safetensors"):
         if find_spec(package) is None:
             raise DependencyError(package, extra="export")
@@ -78,6 +94,15 @@ def export(
                 name: len(graph["float32_nodes"]) for name, graph in sorted(half["graphs"].items())
             },
         }
+    made = build_targets(
+        bundle,
+        libraries,
+        compute_capabilities=_list(compute_capability),
+        profiles=profile or [],
+        precision=precision,
+    )
+    if libraries:
+        record["engines"] = [made_record(m) for m in made]
     if as_json:
         typer.echo(json.dumps(record, indent=1))
         return
@@ -91,3 +116,19 @@ def export(
         typer.echo(
             f"FP16 graphs lose at most {record['float16']['worst_loss_db']:.4f} dB; nodes left in float32: {kept}"
         )
+    if made:
+        typer.echo(made_table(made))
+
+
+def _libraries(targets: str) -> list[str]:
+    """The targets beside onnx; what is missing is said before the export, not after it."""
+    asked = _list(targets)
+    libraries = [target for target in asked if target != "onnx"]
+    if len(libraries) == len(asked):
+        raise InputError(f"--targets: expected onnx among them, found {targets!r}", hint="engines are built from it")
+    if libraries:
+        from s2c_deploy.engine import load_library
+
+        for target in libraries:
+            load_library(target)
+    return libraries
