@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -213,10 +214,18 @@ def prune_engines(
 
 def _checked(bundle: Path | None, *, thorough: bool) -> tuple[EngineStore, list[Entry]]:
     from s2c_deploy.bundle import open_bundle
+    from s2c_deploy.engine import installed_targets, load_library
     from s2c_deploy.engine.host import this_host
     from s2c_deploy.engine.store import EngineStore
 
-    store = EngineStore(open_bundle(bundle_to_write_with(bundle)), host=this_host())
+    versions = {}
+    for target in installed_targets():
+        # One that cannot be imported here says nothing about engines; build says what is wrong with it.
+        with suppress(EngineError):
+            versions[target] = load_library(target).version
+    host = this_host()
+    # Without a GPU engines for any are looked after, not loaded: built here for machines elsewhere.
+    store = EngineStore(open_bundle(bundle_to_write_with(bundle)), versions=versions, host=host)
     return store, store.entries(thorough=thorough)
 
 

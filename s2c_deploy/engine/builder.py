@@ -57,12 +57,20 @@ class Built:
     log: tuple[str, ...] = field(repr=False)
 
 
+class BuildError(EngineError):
+    """A failed build; ``log``: every line that the library wrote."""
+
+    def __init__(self, message: str, *, hint: str, log: Sequence[str]) -> None:
+        super().__init__(message, hint=hint)
+        self.log = tuple(log)
+
+
 def build_engine(
     library: Library, graph: Graph, options: BuildOptions, *, on_phase: OnPhase = lambda phase, seconds: None
 ) -> Built:
     """Builds one engine.
 
-    EngineError with what the library said last when it cannot: no GPU, an operator it does not know, no memory.
+    BuildError with what the library said last when it cannot: no GPU, an operator it does not know, no memory.
     InputError for options that it does not have.
     """
     check_options(library, options)
@@ -117,11 +125,17 @@ def _parsed(library: Library, builder: Any, graph: Graph, log: Any) -> Any:
     network = builder.create_network(1 << int(kind))
     parser = library.module.OnnxParser(network, log)
     if not parser.parse(graph.data):
-        errors = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+        errors = "; ".join(_parser_error(parser.get_error(i)) for i in range(parser.num_errors))
         raise _failure(library, graph, log, f"the graph cannot be read: {errors}")
     if graph.half and not library.strongly_typed:
         _pin_precision(library.module, network, graph.float32_nodes)
     return network
+
+
+def _parser_error(error: Any) -> str:
+    # Older parsers give a node's number only.
+    node = error.node_name() if hasattr(error, "node_name") else f"node {error.node()}"
+    return f"{node}: {error.desc()}" if node else str(error.desc())
 
 
 def _pin_precision(module: Any, network: Any, float32_nodes: Collection[str]) -> None:
@@ -130,10 +144,12 @@ def _pin_precision(module: Any, network: Any, float32_nodes: Collection[str]) ->
     A layer has the name of its node, with a number behind it where a node became several.
     """
     floats = (module.DataType.FLOAT, module.DataType.HALF)
+    kinds = module.LayerType
+    skipped = (kinds.CONSTANT, kinds.SHAPE, kinds.CAST)
     for i in range(network.num_layers):
         layer = network.get_layer(i)
         outputs = [layer.get_output(k) for k in range(layer.num_outputs)]
-        if layer.type in (module.LayerType.CONSTANT, module.LayerType.SHAPE) or not outputs:
+        if layer.type in skipped or not outputs:
             continue
         if any(output.dtype not in floats for output in outputs):
             continue
@@ -141,7 +157,7 @@ def _pin_precision(module: Any, network: Any, float32_nodes: Collection[str]) ->
         kind = floats[0] if layer.name in float32_nodes or node in float32_nodes else floats[1]
         layer.precision = kind
         for k, output in enumerate(outputs):
-            if not output.is_network_output and layer.type != module.LayerType.CAST:
+            if not output.is_network_output:
                 layer.set_output_type(k, kind)
 
 
@@ -158,7 +174,7 @@ def _configured(
     for name in wanted:
         config.set_flag(getattr(module.BuilderFlag, name))
         flags.append(name)
-    if config.get_flag(module.BuilderFlag.TF32):
+    if hasattr(module.BuilderFlag, "TF32") and config.get_flag(module.BuilderFlag.TF32):
         # Operands of the exact graphs are integers up to 2^11, which TF32 holds.
         flags.append("TF32")
     if options.memory_limit is not None:
@@ -188,7 +204,7 @@ def _configured(
     return config, flags, timing
 
 
-def _failure(library: Library, graph: Graph, log: Any, what: str) -> EngineError:
+def _failure(library: Library, graph: Graph, log: Any, what: str) -> BuildError:
     said = [line for line in log.lines if "[ERROR]" in line or "[INTERNAL_ERROR]" in line] or [
         line for line in log.lines if "[WARNING]" in line
     ]
@@ -197,11 +213,10 @@ def _failure(library: Library, graph: Graph, log: Any, what: str) -> EngineError
     hint = (
         "it needs an NVIDIA GPU and driver: build there, or for --targets tensorrt-rtx"
         if cuda and not library.compute_capabilities
-        else "the whole log has more"
+        else "its log has more"
     )
-    return EngineError(
-        f"{library.target} {library.version} cannot build {graph.name}: {what}{last}", hint=hint
-    )
+    message = f"{library.target} {library.version} cannot build {graph.name}: {what}{last}"
+    return BuildError(message, hint=hint, log=log.lines)
 
 
 def _logger(module: Any, started: float) -> Any:

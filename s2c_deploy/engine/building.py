@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from s2c_deploy.bundle import Bundle, graph_names
-from s2c_deploy.engine.builder import BuildOptions, Built, Graph, build_engine, check_options
+from s2c_deploy.engine.builder import BuildError, BuildOptions, Built, Graph, build_engine, check_options
 from s2c_deploy.engine.host import Host, this_host
 from s2c_deploy.engine.identity import Identity
 from s2c_deploy.engine.library import Library
@@ -69,7 +69,7 @@ def build_bundle(
     names = _graphs(bundle, graphs)
     if precision not in ("float32", "float16"):
         raise InputError(f"precision: expected float32, float16, found {precision!r}")
-    store = EngineStore(bundle, library=library, trust=trust)
+    store = EngineStore(bundle, versions={library.target: library.version}, trust=trust)
     jobs = [(name, capability) for capability in chosen for name in names]
     for number, (name, capability) in enumerate(jobs, 1):
         step = Step(number=number, total=len(jobs), graph=name, compute_capability=capability or "this GPU")
@@ -87,7 +87,11 @@ def build_bundle(
         key = _timing_key(library, host)
         if library.timing_cache:
             own = replace(own, timing_cache=store.trust.timing_cache(key))
-        built = build_engine(library, graph, own, on_phase=on_phase)
+        try:
+            built = build_engine(library, graph, own, on_phase=on_phase)
+        except BuildError as error:
+            log = store.keep_failure(identity, "\n".join(error.log) + "\n")
+            raise EngineError(error.message, hint=f"{error.hint}: {log}") from error
         if built.timing_cache:
             store.trust.keep_timing_cache(key, built.timing_cache)
         yield _stored(store, identity, library, built)

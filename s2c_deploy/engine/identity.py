@@ -69,7 +69,9 @@ def _parsed(data: Any) -> Identity:
 
 
 def _field(data: Mapping[str, Any], name: str) -> Any:
-    value = data.get(name)
+    if name not in data:
+        raise ValueError(f"{name}: found none")
+    value = data[name]
     if name in ("profiles", "flags"):
         good = isinstance(value, list) and all(isinstance(item, str) for item in value)
         value = tuple(value) if isinstance(value, list) else value

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module, util
+from importlib import import_module, metadata, util
 from typing import Any
 
 from s2c_deploy.errors import DependencyError, EngineError, InputError
@@ -61,6 +61,16 @@ def load_library(target: str) -> Library:
 def installed_targets() -> list[str]:
     """Targets whose module can be found, without importing it."""
     return [target for target, (name, _, _) in _TARGETS.items() if util.find_spec(name) is not None]
+
+
+def installed_version(target: str) -> str | None:
+    """Version of a target's package without importing it, "unknown" where it has another name; None without one."""
+    if target not in installed_targets():
+        return None
+    try:
+        return metadata.version(target)
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def features_of(module: Any, *, target: str, tag: str) -> Library:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,17 +63,21 @@ class Entry:
 
 
 class EngineStore:
-    """The engines of one bundle.  library, host: what would load them, where that is known."""
+    """The engines of one bundle.
+
+    versions: target to the version of its library that would load them; host: where; both as far as they are known.
+    """
 
     def __init__(
         self,
         bundle: Bundle,
         *,
-        library: Library | None = None,
+        versions: Mapping[str, str] | None = None,
         host: Host | None = None,
         trust: Trust | None = None,
     ) -> None:
-        self.bundle, self.library, self.host = bundle, library, host
+        self.bundle, self.host = bundle, host
+        self.versions = dict(versions or {})
         self.trust = trust if trust is not None else Trust()
 
     def path(self, identity: Identity, tag: str) -> Path:
@@ -104,10 +108,22 @@ class EngineStore:
             with atomic_write(file) as temporary:
                 temporary.write_bytes(identity.to_json().encode() if content is None else content)
         self.trust.record(identity)
+        self._failure_log(identity).unlink(missing_ok=True)
         return path, identity
 
+    def keep_failure(self, identity: Identity, log: str) -> Path:
+        """Keeps the log of a build that gave no engine, until one does; returns where."""
+        path = self._failure_log(identity)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_text(log)
+        return path
+
+    def _failure_log(self, identity: Identity) -> Path:
+        return self.bundle.path / identity.target / f"failed-{identity.graph}.log"
+
     def load(self, graph: str, *, target: str, precision: str, profile: str | None = None) -> VerifiedEngine:
-        """The engine of a graph that fits this store's library and host; profile: that must be among its profiles.
+        """The engine of a graph that fits this store's versions and host; profile: that must be among its profiles.
 
         EngineError if there is none; Stale, Foreign, Truncated or TamperedEngineError for the one that comes nearest.
         """
@@ -153,11 +169,14 @@ class EngineStore:
         Records of deleted engines go with them.  Returns what was, or would be, deleted.
         """
         kinds = {"stale", "truncated", "tampered", "unusable"} | ({"foreign"} if foreign else set())
-        doomed = [entry for entry in self.entries() if entry.state in kinds]
+        entries = self.entries()
+        doomed = [entry for entry in entries if entry.state in kinds]
+        # A damaged sidecar may claim the hash of an engine that is good.
+        kept = {entry.identity.sha256 for entry in entries if entry not in doomed and entry.identity is not None}
         for entry in () if dry_run else doomed:
             for file in (entry.path, _beside(entry.path, SIDECAR), _beside(entry.path, LOG)):
                 file.unlink(missing_ok=True)
-            if entry.identity is not None:
+            if entry.identity is not None and entry.identity.sha256 not in kept:
                 self.trust.forget(entry.identity.sha256)
         return doomed
 
@@ -178,10 +197,17 @@ class EngineStore:
             raise TamperedEngineError(
                 f"{path}: its sidecar says {_differences(known, claimed)}", hint=_REBUILD
             )
+        folder = (path.parent.parent.name, path.parent.name)
+        if folder != (known.target, known.graph):
+            raise TamperedEngineError(
+                f"{path}: expected an engine of {folder[1]} for {folder[0]}, found one of {known.graph} for "
+                f"{known.target}",
+                hint=_REBUILD,
+            )
         return known
 
     def _check_wanted(self, path: Path, found: Identity) -> None:
-        """Stale and foreign: what an engine was built from and for, against this bundle, library and host."""
+        """Stale and foreign: what an engine was built from and for, against this bundle, versions and host."""
         self._check_current(path, found)
         host = self.host
         if host is None:
@@ -196,13 +222,6 @@ class EngineStore:
             )
 
     def _check_current(self, path: Path, found: Identity) -> None:
-        folder = (path.parent.parent.name, path.parent.name)
-        if folder != (found.target, found.graph):
-            raise TamperedEngineError(
-                f"{path}: expected an engine of {folder[1]} for {folder[0]}, found one of {found.graph} for "
-                f"{found.target}",
-                hint=_REBUILD,
-            )
         checks = [("bundle fingerprint", self.bundle.fingerprint.hex(), found.fingerprint)]
         if found.graph in self.bundle.manifest["graphs"]:
             if found.precision == "float16" and "float16" not in self.bundle.manifest:
@@ -211,8 +230,8 @@ class EngineStore:
             checks.append((f"SHA-256 of {file}", self.bundle.manifest["files"][file]["sha256"], found.graph_sha256))
         else:
             checks.append(("graph", "one of the bundle's", found.graph))
-        if self.library is not None and self.library.target == found.target:
-            installed, built = self.library.version, found.library_version
+        if found.target in self.versions:
+            installed, built = self.versions[found.target], found.library_version
             if "VERSION_COMPATIBLE" in found.flags:
                 installed, built = (version.split(".")[0] for version in (installed, built))
             checks.append((f"{found.target} version", installed, built))
