@@ -312,8 +312,9 @@ def test_stale(folder: Path, library: Library) -> None:
     with pytest.raises(StaleEngineError, match=r"tensorrt-rtx version: expected 9\.9\.9, found "):
         use(EngineStore(bundle, versions=newer, host=store.host, trust=store.trust))
     manifest = {key: value for key, value in bundle.manifest.items() if key != "float16"}
+    other = replace(bundle, manifest=manifest)
     with pytest.raises(StaleEngineError, match="expected float32"):
-        use(EngineStore(replace(bundle, manifest=manifest), versions=store.versions, host=store.host, trust=store.trust))
+        use(EngineStore(other, versions=store.versions, host=store.host, trust=store.trust))
 
 
 def test_version_compatible_engines_outlive_minor_versions(folder: Path, library: Library) -> None:
