@@ -36,10 +36,6 @@ class Library:
     timing_cache: bool
     hardware_compatibility: tuple[str, ...]
 
-    @property
-    def major(self) -> str:
-        return self.version.split(".")[0]
-
 
 def load_library(target: str) -> Library:
     """Imports the library of a target.

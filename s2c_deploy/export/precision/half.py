@@ -33,6 +33,8 @@ from s2c_deploy.runtime.runner import Runner
 LIMIT_DB = 0.01
 #: A graph of which more convolutions and products than this stay in float32 is FP16 by name only.
 LARGEST_SHARE = 0.5
+#: Largest difference of a file's outputs in ONNX Runtime, relative to the largest: a wrong cast or weight shows.
+FILE_TOLERANCE = 0.05
 _HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 Progress = Callable[[str], None]
@@ -180,9 +182,21 @@ class _Search:
         plan.difference = 0.0
         path = _save(typed, self._folder, f"{plan.name}.float16")
         check_file(path)
-        OnnxRuntimeRunner(path, threads=self._threads).close()
+        self._run_file(plan, path)
         rounded = _save(rounded_graph(typed), self._folder, plan.name)
         self._half[plan.name] = OnnxRuntimeRunner(rounded, threads=self._threads)
+
+    def _run_file(self, plan: _Plan, path: Path) -> None:
+        """The file itself in ONNX Runtime, which loads and casts as written, though it rounds little on a CPU."""
+        with OnnxRuntimeRunner(path, threads=self._threads) as run:
+            if plan.io != "float32":  # runners take float32 only; that it loads must do
+                return
+            reference = next(iter(self._references.values()))[0]
+            found = cost(reference, plan.name, run).difference
+            if not found <= FILE_TOLERANCE:
+                raise ParityError(
+                    f"{path.name}: expected outputs within {FILE_TOLERANCE:g} of the float32 graph's, found {found:g}"
+                )
 
     def _refuse_float32(self, plan: _Plan, what: str) -> None:
         if plan.share > LARGEST_SHARE:
