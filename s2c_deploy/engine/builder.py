@@ -213,7 +213,7 @@ def _failure(library: Library, graph: Graph, log: Any, what: str) -> BuildError:
     hint = (
         "it needs an NVIDIA GPU and driver: build there, or for --targets tensorrt-rtx"
         if cuda and not library.compute_capabilities
-        else "its log has more"
+        else "the cause may stand earlier in its log"
     )
     message = f"{library.target} {library.version} cannot build {graph.name}: {what}{last}"
     return BuildError(message, hint=hint, log=log.lines)

@@ -91,7 +91,7 @@ def build_bundle(
             built = build_engine(library, graph, own, on_phase=on_phase)
         except BuildError as error:
             log = store.keep_failure(identity, "\n".join(error.log) + "\n")
-            raise EngineError(error.message, hint=f"{error.hint}: {log}") from error
+            raise EngineError(error.message, hint=f"{error.hint}; the log is {log}") from error
         if built.timing_cache:
             store.trust.keep_timing_cache(key, built.timing_cache)
         yield _stored(store, identity, library, built)
