@@ -28,6 +28,7 @@ import numpy.typing as npt
 from s2c_deploy.entropy.tables import FrequencyTables
 from s2c_deploy.errors import BundleError, InputError
 from s2c_deploy.manifest import (
+    FLOAT_GRAPHS,
     MANIFEST,
     TABLES,
     check_files,
@@ -47,7 +48,7 @@ def graph_names(config: ModelConfig) -> list[str]:
 
 def exact_graphs(config: ModelConfig) -> list[str]:
     """The graphs that must agree bit for bit on every engine."""
-    return [name for name in graph_names(config) if name not in ("g_a", "h_a", "g_s")]
+    return [name for name in graph_names(config) if name not in FLOAT_GRAPHS]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +106,19 @@ class Bundle:
     tables: FrequencyTables
     gains: Gains
 
-    def graph(self, name: str) -> Path:
-        """The .onnx file of a graph."""
-        return self.path / str(self.manifest["graphs"][name]["file"])
+    def graph(self, name: str, precision: str = "float32") -> Path:
+        """The .onnx file of a graph; at float16, of its FP16 version where there is one.
+
+        BundleError if the bundle has no FP16 graphs at all.
+        """
+        graphs = self.manifest["graphs"]
+        if precision == "float16":
+            if "float16" not in self.manifest:
+                raise BundleError(
+                    f"{self.path}: expected FP16 graphs, found none", hint="export it with --precision float16"
+                )
+            graphs = graphs | self.manifest["float16"]["graphs"]
+        return self.path / str(graphs[name]["file"])
 
 
 def open_bundle(path: Path) -> Bundle:

@@ -212,7 +212,12 @@ def to_network(image: Pixels) -> FloatArray:
 
 
 def _paste(image: Pixels, part: Tile, x_hat: FloatArray) -> None:
-    """Crops, rounds and clips a tile's x_hat, float32 1 x 3 x H' x W', into its place."""
-    levels = x_hat[0, :, : part.height, : part.width] * np.float32(255)
+    _cut(image, part)[:] = to_pixels(x_hat, part.height, part.width)
+
+
+def to_pixels(x_hat: FloatArray, height: int, width: int) -> Pixels:
+    """float32 1 x 3 x H' x W' to uint8 H x W x 3: crops, rounds and clips."""
+    levels = x_hat[0, :, :height, :width] * np.float32(255)
     np.clip(np.rint(levels, out=levels), 0, 255, out=levels)
-    _cut(image, part)[:] = levels.transpose(1, 2, 0)
+    pixels: Pixels = levels.transpose(1, 2, 0).astype(np.uint8)
+    return pixels

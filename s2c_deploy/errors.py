@@ -10,6 +10,10 @@
     │   ├── ParityError      7   a written graph does not compute what the model computes
     │   └── ExactnessError   8   an integer layer could exceed the exact range
     ├── EngineError          9   an engine cannot be built, loaded or trusted
+    │   ├── StaleEngineError     ... it is of another bundle, graph or library version
+    │   ├── ForeignEngineError   ... it is for another GPU or system, or this user did not build it
+    │   ├── TruncatedEngineError ... bytes are missing
+    │   └── TamperedEngineError  ... bytes or identity are not those that were built
     └── DependencyError      10  an optional package is missing
 
 (2 is the shell's and typer's code for wrong usage.)  A message says what was expected, what was found, and
@@ -79,6 +83,22 @@ class EngineError(S2CError):
     """An engine cannot be built, loaded or trusted."""
 
     exit_code = 9
+
+
+class StaleEngineError(EngineError):
+    """An engine of another bundle, another graph or another version of the library."""
+
+
+class ForeignEngineError(EngineError):
+    """An engine for another GPU or system, or one that this user did not build."""
+
+
+class TruncatedEngineError(EngineError):
+    """An engine file that lacks bytes."""
+
+
+class TamperedEngineError(EngineError):
+    """An engine file or a sidecar that is not what was built."""
 
 
 class DependencyError(S2CError):

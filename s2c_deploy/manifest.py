@@ -15,6 +15,8 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 TABLES = "tables.npz"
 KNOWN_ANSWERS = "known_answers.npz"
+#: The graphs that are not exact, and may have FP16 versions.
+FLOAT_GRAPHS = ("g_a", "h_a", "g_s")
 #: Bounds before anything is read: a manifest is a few kB, the largest graph some hundred MB.
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILE_BYTES = 4 << 30
@@ -76,6 +78,8 @@ def _check_entries(file: Path, manifest: Mapping[str, Any]) -> None:
             raise BundleError(
                 f"{file}: graphs: {name}: expected a listed file, exact and precision, found {graph!r:.80}"
             )
+    if "float16" in manifest:
+        _check_float16(file, manifest)
     for name in (TABLES, KNOWN_ANSWERS):
         if name not in manifest["files"]:
             raise BundleError(f"{file}: files: expected {name}, found {', '.join(sorted(manifest['files']))}")
@@ -84,6 +88,20 @@ def _check_entries(file: Path, manifest: Mapping[str, Any]) -> None:
     bounds = [proof.get("bound") if isinstance(proof, dict) else None for proof in proofs]
     if not bounds or not all(isinstance(bound, int | float) and 0 <= bound < EXACT_LIMIT for bound in bounds):
         raise BundleError(f"{file}: exactness: expected bounds below 2^24 of every layer, found {layers!r:.80}")
+
+
+def _check_float16(file: Path, manifest: Mapping[str, Any]) -> None:
+    half = manifest["float16"]
+    graphs = half.get("graphs") if isinstance(half, dict) else None
+    if not isinstance(graphs, dict):
+        raise BundleError(f"{file}: float16: expected graphs, found {half!r:.80}")
+    for name, graph in graphs.items():
+        if name not in FLOAT_GRAPHS:
+            raise BundleError(
+                f"{file}: float16: graphs: expected {', '.join(FLOAT_GRAPHS)}, found {name!r:.80}"
+            )
+        if not (isinstance(graph, dict) and graph.get("file") in list(manifest["files"])):
+            raise BundleError(f"{file}: float16: graphs: {name}: expected a listed file, found {graph!r:.80}")
 
 
 def check_files(path: Path, manifest: Mapping[str, Any]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from importlib import import_module, util
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -39,5 +42,26 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory, small_photograph: Pixe
     (folder / "photographs").mkdir()
     Pil.fromarray(small_photograph).save(folder / "photographs" / "small.png")
     path = folder / "conv-tiny"
-    export_bundle(load_checkpoint(ROOT / "export" / "conv"), path, images=folder / "photographs")
+    checkpoint = load_checkpoint(ROOT / "export" / "conv")
+    export_bundle(checkpoint, path, images=folder / "photographs", precision="float16")
     return path
+
+
+def require(module: str) -> ModuleType:
+    """An optional package: its tests are skipped where it is missing, but fail where $S2C_REQUIRE names it.
+
+    S2C_REQUIRE: names with commas between, as the module or the package is called, "tensorrt-rtx".
+    """
+    named = {name.strip().replace("-", "_") for name in os.environ.get("S2C_REQUIRE", "").split(",")}
+    if util.find_spec(module) is None:
+        reason = f"{module} is not installed"
+        if module in named:
+            pytest.fail(f"{reason}, but S2C_REQUIRE names it")
+        pytest.skip(reason)
+    return import_module(module)
+
+
+@pytest.fixture(scope="session")
+def tensorrt_rtx() -> ModuleType:
+    """TensorRT-RTX, which builds engines on a machine without a GPU."""
+    return require("tensorrt_rtx")

@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from s2c_deploy.cli.building import (
+    CapabilityOption,
+    ProfileOption,
+    _list,
+    build_targets,
+    made_record,
+    made_table,
+)
 from s2c_deploy.cli.bundles import ENGINES
 from s2c_deploy.cli.coding import ForceOption, JsonOption
 from s2c_deploy.errors import DependencyError, InputError
@@ -34,6 +42,17 @@ def export(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Bundle folder. [default: engines/VARIANT-PRESET]")] = None,
     images: Annotated[Path, typer.Option(help="Photographs for the parity gate.")] = PHOTOGRAPHS,
+    precision: Annotated[
+        str, typer.Option(help="float16: FP16 graphs for engines, too, if no picture loses by it; or float32.")
+    ] = "float16",
+    io: Annotated[
+        str, typer.Option(help="Inputs and outputs of the FP16 graphs: float32 or float16.")
+    ] = "float32",
+    targets: Annotated[
+        str, typer.Option(help="What to leave behind: onnx, tensorrt, tensorrt-rtx, with commas between.")
+    ] = "onnx",
+    compute_capability: CapabilityOption = "",
+    profile: ProfileOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,12 +60,15 @@ def export(
 
     s2c-deploy export --variant conv
 
+    s2c-deploy export --variant conv --targets onnx,tensorrt-rtx --compute-capability 8.6,8.9,12.0
+
     s2c-deploy export --weights my-model/ --out engines/my-model --images photos/
 
     s2c-deploy export --weights best.pth.tar --variant hybrid --preset base --lmbda 0.013 --images photos/
     """
     from importlib.util import find_spec
 
+    libraries = _libraries(targets)
     for package in ("torch", "onnx", "onnxruntime", "safetensors"):
         if find_spec(package) is None:
             raise DependencyError(package, extra="export")
@@ -66,10 +88,12 @@ def export(
         raise InputError(f"{target} exists", hint="replace it with --force, or name another --out")
     started = time.perf_counter()
     with Console(stderr=True).status("exporting") as status:
-        bundle = export_bundle(checkpoint, target, images=images, progress=status.update)
+        bundle = export_bundle(
+            checkpoint, target, images=images, precision=precision, io=io, progress=status.update
+        )
     size = sum(entry["size"] for entry in bundle.manifest["files"].values())
     worst = max(graph["parity"]["relative_difference"] for graph in bundle.manifest["graphs"].values())
-    record = {
+    record: dict[str, Any] = {
         "bundle": str(target),
         "fingerprint": bundle.fingerprint.hex(),
         "graphs": len(bundle.manifest["graphs"]),
@@ -77,6 +101,23 @@ def export(
         "worst_relative_difference": worst,
         "seconds": round(time.perf_counter() - started, 2),
     }
+    half = bundle.manifest.get("float16")
+    if half is not None:
+        record["float16"] = {
+            "worst_loss_db": max(max(row.values()) for row in half["gate"]["loss_db"].values()),
+            "float32_nodes": {
+                name: len(graph["float32_nodes"]) for name, graph in sorted(half["graphs"].items())
+            },
+        }
+    made = build_targets(
+        bundle,
+        libraries,
+        compute_capabilities=_list(compute_capability),
+        profiles=profile or [],
+        precision=precision,
+    )
+    if libraries:
+        record["engines"] = [made_record(m) for m in made]
     if as_json:
         typer.echo(json.dumps(record, indent=1))
         return
@@ -85,3 +126,24 @@ def export(
         f"exported in {record['seconds']} s\n"
         f"parity with PyTorch: exact graphs 0 differing values, float graphs within {worst:.1e}"
     )
+    if half is not None:
+        kept = ", ".join(f"{name} {n}" for name, n in record["float16"]["float32_nodes"].items())
+        typer.echo(
+            f"FP16 graphs lose at most {record['float16']['worst_loss_db']:.4f} dB; nodes left in float32: {kept}"
+        )
+    if made:
+        typer.echo(made_table(made))
+
+
+def _libraries(targets: str) -> list[str]:
+    """The targets beside onnx; what is missing is said before the export, not after it."""
+    asked = _list(targets)
+    libraries = [target for target in asked if target != "onnx"]
+    if len(libraries) == len(asked):
+        raise InputError(f"--targets: expected onnx among them, found {targets!r}", hint="engines are built from it")
+    if libraries:
+        from s2c_deploy.engine import load_library
+
+        for target in libraries:
+            load_library(target)
+    return libraries

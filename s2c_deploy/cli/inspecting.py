@@ -72,8 +72,17 @@ def _bundle_record(path: Path) -> dict[str, Any]:
             name: "exact integers" if graph["exact"] else graph["precision"]
             for name, graph in manifest["graphs"].items()
         },
+        "float16": _float16_record(manifest.get("float16")),
         "tools": manifest["tools"],
     }
+
+
+def _float16_record(half: dict[str, Any] | None) -> dict[str, Any] | None:
+    if half is None:
+        return None
+    losses = [loss for row in half["gate"]["loss_db"].values() for loss in row.values()]
+    kept = {name: len(graph["float32_nodes"]) for name, graph in half["graphs"].items()}
+    return {"worst_loss_db": max(losses), **{f"{name}_float32_nodes": count for name, count in kept.items()}}
 
 
 def info(
@@ -149,6 +158,7 @@ def doctor(as_json: JsonOption = False) -> None:
             name: {"version": status.version, "usable": status.usable, "advice": status.advice}
             for name, status in ((name, backend_status(name)) for name in BACKENDS)
         },
+        "engine builders": _engine_builders(),
         "bundles": [str(path) for path in known_bundles()],
     }
     if as_json:
@@ -162,8 +172,22 @@ def doctor(as_json: JsonOption = False) -> None:
         typer.echo(
             f"  {name:<12} {status.version or 'not installed':<14} {state:<11} {status.advice}".rstrip()
         )
+    for name, version in _engine_builders().items():
+        extra = name.replace("tensorrt-", "")
+        typer.echo(f"  {name:<12} {version or 'not installed':<14} builds engines" + _advice(version, extra))
     bundles = ", ".join(map(str, known_bundles())) or "none under ./engines: s2c-deploy export --variant conv"
     typer.echo(f"{'bundles':<14} {bundles}")
+
+
+def _engine_builders() -> dict[str, str | None]:
+    """Target: version of the installed library, not imported; None where there is none."""
+    from s2c_deploy.engine.library import TARGETS, installed_version
+
+    return {target: installed_version(target) for target in TARGETS}
+
+
+def _advice(version: str | None, extra: str) -> str:
+    return "" if version else f": pip install 's2c-deploy[{extra}]'"
 
 
 def _print(record: dict[str, Any], as_json: bool) -> None:

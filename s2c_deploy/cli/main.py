@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from s2c_deploy.cli import coding, evaluating, exporting, inspecting, training, verifying
+from s2c_deploy.cli import building, coding, evaluating, exporting, inspecting, training, verifying
 from s2c_deploy.errors import S2CError
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("export")(exporting.export)
+app.command("build")(building.build)
+app.add_typer(building.engines, name="engines")
 app.command("compress")(coding.compress)
 app.command("decompress")(coding.decompress)
 app.command("inspect")(inspecting.inspect)

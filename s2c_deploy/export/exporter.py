@@ -21,6 +21,7 @@ from s2c_deploy.errors import ExportError, InputError
 from s2c_deploy.export.checkpoint import Checkpoint
 from s2c_deploy.export.entropy_graphs import entropy_graphs
 from s2c_deploy.export.parity import check_graph
+from s2c_deploy.export.precision import HalfGraphs, half_graphs
 from s2c_deploy.export.probes import full_range_probes, probe_graphs
 from s2c_deploy.export.transform_graphs import transform_graphs
 from s2c_deploy.image import list_images, read_image
@@ -37,17 +38,30 @@ PARITY_QUALITIES = (1.0, 4.0, 8.0)
 #: Known answers are taken from a corner of the first picture of this size: small, but larger than any kernel.
 KNOWN_ANSWER_SIZE = (128, 192)
 
+PRECISIONS = ("float32", "float16")
+
 Progress = Callable[[str], None]
 
 
 def export_bundle(
-    checkpoint: Checkpoint, out: Path, *, images: Path, progress: Progress = lambda step: None
+    checkpoint: Checkpoint,
+    out: Path,
+    *,
+    images: Path,
+    precision: str = "float32",
+    io: str = "float32",
+    progress: Progress = lambda step: None,
 ) -> Bundle:
     """Writes the bundle of a trained model to ``out`` and opens it.
 
-    images: a folder of photographs for the parity gate.  Nothing is written when a step fails: InputError for
-    unusable arguments, ExportError (ParityError, ExactnessError) when the model cannot be exported.
+    images: a folder of photographs for the parity gates; precision: float32, or float16 for FP16 versions of g_a, h_a
+    and g_s beside the float32 ones; io: type of those versions' inputs and outputs.
+
+    Nothing is written when a step fails: InputError for unusable arguments, ExportError (ParityError, ExactnessError)
+    when the model cannot be exported.
     """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision: expected {', '.join(PRECISIONS)}, found {precision!r}")
     tables, gains = _tables_and_gains(checkpoint)
     pictures = _pictures(images)
     ranges = checkpoint.ranges
@@ -71,7 +85,16 @@ def export_bundle(
     answers |= {name + FULL_RANGE: probe for name, probe in full_range_probes(model).items()}
     files[KNOWN_ANSWERS] = npz_bytes(probe_arrays(answers))
     files[TABLES] = npz_bytes({**tables.to_arrays(), **vars(gains)})
-    write_bundle(out, files, lambda entries: _manifest(checkpoint, graphs, entries, parity, proof))
+
+    def describe(entries: Mapping[str, object]) -> dict[str, Any]:
+        return _manifest(checkpoint, graphs, entries, parity, proof)
+
+    if precision == "float32":
+        write_bundle(out, files, describe)
+        return open_bundle(out)
+    half = _half(files, describe, images, io, progress)
+    files |= {f"{name}.float16.onnx": m.SerializeToString(deterministic=True) for name, m in half.models.items()}
+    write_bundle(out, files, lambda entries: describe(entries) | {"float16": half.report})
     return open_bundle(out)
 
 
@@ -135,6 +158,21 @@ def _gate(
             path.write_bytes(data)
             parity[name] = check_graph(name, path, list(probes), exact=name in exact)
     return parity
+
+
+def _half(
+    files: Mapping[str, bytes],
+    describe: Callable[[dict[str, dict[str, object]]], dict[str, Any]],
+    images: Path,
+    io: str,
+    progress: Progress,
+) -> HalfGraphs:
+    """The FP16 graphs, made and measured on the bundle as it would be without them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "float32"
+        write_bundle(path, files, describe)
+        pictures = [read_image(file).pixels for file in list_images(images)]
+        return half_graphs(open_bundle(path), pictures, io=io, progress=progress)
 
 
 def _pictures(images: Path) -> list[Tensor]:

@@ -25,7 +25,7 @@ from s2c_deploy.image import read_image
 from s2c_deploy.runtime import BACKENDS
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("export", "compress", "decompress", "inspect", "verify", "eval", "info", "doctor")
+COMMANDS = ("export", "build", "compress", "decompress", "inspect", "verify", "eval", "train", "info", "doctor")
 ENGINE = ("--backend", "onnxruntime", "--threads", "1")
 
 
@@ -438,6 +438,7 @@ def test_inspect_a_bundle(run: Run, bundle_path: Path) -> None:
     assert 0 < record["largest_integer_sum"] < record["exact_limit"] == 2**24
     assert record["graphs"]["h_s"] == "exact integers"
     assert record["graphs"]["g_s"] == "float32"
+    assert record["float16"]["worst_loss_db"] <= 0.01
     assert record["fingerprint"] in run("inspect", bundle_path).out
 
 
@@ -468,6 +469,7 @@ def test_doctor(run: Run, engines: Path) -> None:
     assert not record["backends"]["tensorrt"]["usable"]
     assert record["backends"]["tensorrt"]["advice"]
     assert record["backend auto"] in BACKENDS
+    assert set(record["engine builders"]) == {"tensorrt", "tensorrt-rtx"}
     assert record["bundles"] == ["engines/a-damaged", "engines/b-other", "engines/conv-tiny"]
     text = run("doctor").out
     for word in (__version__, "native coder", *BACKENDS, "engines/conv-tiny"):

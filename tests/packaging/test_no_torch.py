@@ -81,7 +81,7 @@ print(s2c_deploy.__file__)
 
 
 @pytest.mark.parametrize(
-    "module", ["bitstream", "bundle", "codec", "entropy", "runtime", "image", "metrics", "files", "cli.main"]
+    "module", ["bitstream", "bundle", "codec", "entropy", "runtime", "image", "metrics", "files", "engine", "cli.main"]
 )
 def test_a_module_of_the_decoder_imports(site: Path, module: str) -> None:
     run(site, f"import s2c_deploy.{module}")

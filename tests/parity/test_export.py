@@ -6,7 +6,6 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from PIL import Image as Pil
-from torch import nn
+from untrained import checkpoint_of
 
 from s2c_deploy.bundle import Bundle, exact_graphs, graph_names, load_arrays, open_bundle
 from s2c_deploy.codec import Codec
@@ -27,35 +26,12 @@ from s2c_deploy.export.graph_writer import IR_VERSION, OPSET
 from s2c_deploy.export.parity import check_graph
 from s2c_deploy.manifest import KNOWN_ANSWERS
 from s2c_deploy.models import S2CModel
-from s2c_deploy.presets import VARIANTS, ModelConfig
-from s2c_deploy.quantize import activation_ranges
+from s2c_deploy.presets import VARIANTS
 from s2c_deploy.runtime import Runner, open_runner
 from s2c_deploy.runtime.probe import Probe, compare, probe_from_arrays
 
 Pixels = npt.NDArray[np.uint8]
 Edit = Callable[[onnx.ModelProto], None]
-
-
-def checkpoint_of(variant: str, **changes: Any) -> Checkpoint:
-    """Untrained weights of a small model in which every block says something."""
-    torch.manual_seed(0)
-    fields: dict[str, Any] = {
-        "variant": variant,
-        "preset": "custom",
-        "widths": (8, 16, 24),
-        "depths": (1, 1, 1),
-        "expansion": 2,
-        "latent_channels": 48,
-        "hyper_channels": 16,
-        "context_width": 24,
-    }
-    config = ModelConfig(**(fields | changes))
-    model = S2CModel(config).eval()
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv2d) and not layer.weight.any():
-            nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
-    ranges = activation_ranges(model, [torch.rand(1, 3, 128, 192)])
-    return Checkpoint(config=config, model=model, ranges=ranges, recipe={"by": "a test"}, sha256="5" * 64)
 
 
 @pytest.fixture(scope="module")

@@ -179,6 +179,31 @@ def test_a_key_of_the_wrong_type(copy: Path, key: str, value: object) -> None:
     assert f"{key}: expected" in refused(copy)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest.update(float16=None),
+        lambda manifest: manifest.update(float16={}),
+        lambda manifest: manifest["float16"].update(graphs=[]),
+        lambda manifest: manifest["float16"]["graphs"].update(g_s="g_s.float16.onnx"),
+        lambda manifest: manifest["float16"]["graphs"]["g_s"].update(file="../g_s.onnx"),
+        lambda manifest: manifest["float16"]["graphs"]["g_s"].update(file=[]),
+        lambda manifest: manifest["float16"]["graphs"].update(h_s=manifest["float16"]["graphs"]["g_s"]),
+        lambda manifest: manifest["float16"]["graphs"].update(other=manifest["float16"]["graphs"]["g_s"]),
+    ],
+)
+def test_malformed_fp16_graphs(copy: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    edit(copy, change)
+    assert "float16: " in refused(copy)
+
+
+def test_a_bundle_may_do_without_fp16_graphs(copy: Path) -> None:
+    edit(copy, lambda manifest: manifest.pop("float16"))
+    bundle = open_bundle(copy)
+    with pytest.raises(BundleError, match="--precision float16"):
+        bundle.graph("g_s", "float16")
+
+
 @pytest.mark.parametrize("key", ["name", "model", "fingerprint", "weights_sha256", "files", "graphs", "exactness"])
 def test_a_missing_key(copy: Path, key: str) -> None:
     edit(copy, lambda manifest: manifest.pop(key))

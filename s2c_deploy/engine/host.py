@@ -1,0 +1,47 @@
+"""The GPU and driver of this machine, asked of the CUDA driver itself: no CUDA package is needed."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """os: as "linux-x86_64"; gpu, compute_capability ("8.9") and driver (CUDA version, "12.4"), or None without one."""
+
+    os: str
+    gpu: str | None = None
+    compute_capability: str | None = None
+    driver: str | None = None
+
+
+def this_host() -> Host:
+    """The first GPU that the driver shows; no GPU where there is no driver or it refuses."""
+    system = f"{platform.system()}-{platform.machine()}".lower()
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Host(os=system)
+    version, device, major, minor = (ctypes.c_int() for _ in range(4))
+    name = ctypes.create_string_buffer(256)
+    calls: tuple[Callable[[], int], ...] = (
+        lambda: cuda.cuInit(0),
+        lambda: cuda.cuDriverGetVersion(ctypes.byref(version)),
+        lambda: cuda.cuDeviceGet(ctypes.byref(device), 0),
+        lambda: cuda.cuDeviceGetName(name, len(name), device),
+        lambda: cuda.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device),
+        lambda: cuda.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device),
+    )
+    if any(call() != 0 for call in calls):
+        return Host(os=system)
+    return Host(
+        os=system,
+        gpu=name.value.decode(errors="replace"),
+        compute_capability=f"{major.value}.{minor.value}",
+        driver=f"{version.value // 1000}.{version.value % 1000 // 10}",
+    )

@@ -1,0 +1,86 @@
+"""What an engine is: written beside it as JSON, and kept, out of others' reach, by the user who built it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s2c_deploy.errors import TamperedEngineError
+
+SCHEMA = 1
+MAX_SIDECAR_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """One engine.
+
+    bundle: its name, for people; fingerprint, graph, graph_sha256: of what was built; target, library_version: with
+    what; compute_capability, os: for what; gpu, driver: of the machine that built it, None where it had none;
+    precision: float32 or float16; profiles: "MIN_OPT_MAX" each, in the engine's order; flags; sha256, size: of the
+    engine's bytes.
+    """
+
+    bundle: str
+    fingerprint: str
+    graph: str
+    graph_sha256: str
+    target: str
+    library_version: str
+    compute_capability: str
+    os: str
+    gpu: str | None
+    driver: str | None
+    precision: str
+    profiles: tuple[str, ...]
+    flags: tuple[str, ...]
+    hardware_compatibility: str
+    sha256: str
+    size: int
+
+    def to_json(self) -> str:
+        fields = dataclasses.asdict(self)
+        return json.dumps({"schema": SCHEMA, **fields}, indent=1) + "\n"
+
+
+def read_identity(path: Path) -> Identity:
+    """The identity in a sidecar or in the user's records; TamperedEngineError for anything else."""
+    try:
+        if path.is_symlink() or path.stat().st_size > MAX_SIDECAR_BYTES:
+            raise ValueError(f"expected a file of at most {MAX_SIDECAR_BYTES} bytes")
+        return _parsed(json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TamperedEngineError(
+            f"{path}: expected the identity of an engine: {error}", hint="build the engine again"
+        ) from error
+
+
+def _parsed(data: Any) -> Identity:
+    if not isinstance(data, dict):
+        raise ValueError(f"found {type(data).__name__}, no object")
+    if data.get("schema") != SCHEMA:
+        raise ValueError(f"schema: expected {SCHEMA}, found {data.get('schema')!r:.40}")
+    return Identity(**{field.name: _field(data, field.name) for field in dataclasses.fields(Identity)})
+
+
+def _field(data: Mapping[str, Any], name: str) -> Any:
+    if name not in data:
+        raise ValueError(f"{name}: found none")
+    value = data[name]
+    if name in ("profiles", "flags"):
+        good = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        value = tuple(value) if isinstance(value, list) else value
+    elif name == "size":
+        good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    elif name in ("sha256", "graph_sha256", "fingerprint"):
+        good = isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+    else:
+        good = isinstance(value, str) or (value is None and name in ("gpu", "driver"))
+    if not good:
+        raise ValueError(f"{name}: found {value!r:.60}")
+    return value

@@ -1,0 +1,73 @@
+"""Optimization profiles: the picture sizes that an engine serves, and the tensor shapes that follow from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from s2c_deploy.errors import InputError
+from s2c_deploy.presets import ALIGNMENT, HYPER_STRIDE, LATENT_STRIDE, MAX_PIXELS
+
+Size = tuple[int, int]
+Shape = tuple[int, ...]
+#: Side of a picture's pixels per tensor element: x is the picture, z_hat the hyper-latent, all else latents.
+_STRIDES = {"x": 1, "z_hat": HYPER_STRIDE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Smallest, typical and largest picture, width x height in pixels, multiples of 64; engines are fastest at opt."""
+
+    min: Size
+    opt: Size
+    max: Size
+
+    def __post_init__(self) -> None:
+        for size in (self.min, self.opt, self.max):
+            if any(side < ALIGNMENT or side % ALIGNMENT for side in size) or size[0] * size[1] > MAX_PIXELS:
+                raise InputError(
+                    f"profile {self}: expected sides that are multiples of {ALIGNMENT}, at most {MAX_PIXELS} pixels"
+                )
+        for low, high in ((self.min, self.opt), (self.opt, self.max)):
+            if low[0] > high[0] or low[1] > high[1]:
+                raise InputError(f"profile {self}: expected min <= opt <= max on both sides")
+
+    @classmethod
+    def parse(cls, text: str) -> Profile:
+        """From "64x64,768x512,2048x2048" (min, opt, max), or one size for all three; sides are rounded up to 64."""
+        sizes = [_size(part, text) for part in text.split(",")]
+        if len(sizes) not in (1, 3):
+            raise InputError(f"profile: expected MIN,OPT,MAX or one size, found {text!r}")
+        return cls(min=sizes[0], opt=sizes[len(sizes) // 2], max=sizes[-1])
+
+    def __str__(self) -> str:
+        sizes = [self.opt] if self.min == self.max else [self.min, self.opt, self.max]
+        return "_".join(f"{width}x{height}" for width, height in sizes)
+
+    def shapes(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Shape, Shape, Shape]]:
+        """(min, opt, max) shape of every input with free dimensions; ``inputs`` as a bundle's manifest lists them.
+
+        Dimensions in the order batch, channels, height, width; the batch is 1.
+        """
+        found: dict[str, tuple[Shape, Shape, Shape]] = {}
+        for tensor in inputs:
+            _, channels, *sides = tensor["shape"]
+            if not any(isinstance(side, str) for side in sides):
+                continue
+            stride = _STRIDES.get(tensor["name"], LATENT_STRIDE)
+            sizes = [(1, int(channels), h // stride, w // stride) for w, h in (self.min, self.opt, self.max)]
+            found[str(tensor["name"])] = (sizes[0], sizes[1], sizes[2])
+        return found
+
+
+DEFAULT_PROFILE = Profile(min=(64, 64), opt=(768, 512), max=(2048, 2048))
+
+
+def _size(text: str, whole: str) -> Size:
+    match = re.fullmatch(r"\s*(\d{1,6})x(\d{1,6})\s*", text)
+    if match is None:
+        raise InputError(f"profile: expected WIDTHxHEIGHT, found {text!r} in {whole!r}")
+    width, height = (-(-int(side) // ALIGNMENT) * ALIGNMENT for side in match.groups())
+    return width, height

@@ -1,0 +1,316 @@
+"""Built engines in a bundle's folder: where they are, what they are, and which of them may be loaded.
+
+    <bundle>/<target>/<graph>/<sm>-<os>-<trt|rtx><version>-<precision>-<profiles>.engine    the engine's bytes
+                              …engine.json                                                  its identity
+                              …engine.log                                                   what the builder said
+
+No byte reaches the library before: the folder's sidecar names a hash; this user's own records (``trust``) know that
+hash, with the same identity; the identity is what the caller wants; the file has the size and the SHA-256 on record.
+The bytes that were hashed are the bytes that are handed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from s2c_deploy.bundle import Bundle
+from s2c_deploy.engine.host import Host
+from s2c_deploy.engine.identity import Identity, read_identity
+from s2c_deploy.engine.library import Library, quiet
+from s2c_deploy.engine.trust import Trust
+from s2c_deploy.errors import (
+    EngineError,
+    ForeignEngineError,
+    StaleEngineError,
+    TamperedEngineError,
+    TruncatedEngineError,
+)
+from s2c_deploy.files import atomic_write
+
+SIDECAR, LOG = ".json", ".log"
+_REBUILD = "build it again: s2c-deploy build"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedEngine:
+    """The bytes of an engine that passed every check; only ``EngineStore.load`` makes one."""
+
+    identity: Identity
+    data: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One engine file as found; identity as its sidecar says, or None; problem: why it cannot be used, or None."""
+
+    path: Path
+    identity: Identity | None
+    problem: EngineError | None
+
+    @property
+    def state(self) -> str:
+        """ok, stale, foreign, truncated, tampered or unusable."""
+        if self.problem is None:
+            return "ok"
+        name = type(self.problem).__name__.removesuffix("EngineError").lower()
+        return name or "unusable"
+
+
+class EngineStore:
+    """The engines of one bundle.
+
+    versions: target to the version of its library that would load them; host: where; both as far as they are known.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        versions: Mapping[str, str] | None = None,
+        host: Host | None = None,
+        trust: Trust | None = None,
+    ) -> None:
+        self.bundle, self.host = bundle, host
+        self.versions = dict(versions or {})
+        self.trust = trust if trust is not None else Trust()
+
+    def path(self, identity: Identity, tag: str) -> Path:
+        """Where an engine of this identity belongs; tag: the library's name in file names."""
+        name = "-".join(
+            (
+                "sm" + identity.compute_capability.replace(".", ""),
+                identity.os.replace("-", "_"),
+                f"{tag}{identity.library_version}",
+                identity.precision,
+                "+".join(identity.profiles),
+            )
+        )
+        return self.bundle.path / identity.target / identity.graph / f"{name}.engine"
+
+    def write(self, identity: Identity, data: bytes, *, tag: str, log: str = "") -> tuple[Path, Identity]:
+        """Stores an engine that was just built; returns its path, and its identity with hash and size.
+
+        The user's record comes last: an engine on record is whole.  Each file is written beside and renamed.
+        """
+        identity = replace(identity, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        path = self.path(identity, tag)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EngineError(f"cannot write {path.parent}: {error.strerror}") from error
+        for file, content in ((path, data), (_beside(path, LOG), log.encode()), (_beside(path, SIDECAR), None)):
+            with atomic_write(file) as temporary:
+                temporary.write_bytes(identity.to_json().encode() if content is None else content)
+        self.trust.record(identity)
+        self._failure_log(identity).unlink(missing_ok=True)
+        return path, identity
+
+    def keep_failure(self, identity: Identity, log: str) -> Path:
+        """Keeps the log of a build that gave no engine, until one does; returns where."""
+        path = self._failure_log(identity)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_text(log)
+        return path
+
+    def _failure_log(self, identity: Identity) -> Path:
+        return self.bundle.path / identity.target / f"failed-{identity.graph}.log"
+
+    def load(self, graph: str, *, target: str, precision: str, profile: str | None = None) -> VerifiedEngine:
+        """The engine of a graph that fits this store's versions and host; profile: that must be among its profiles.
+
+        EngineError if there is none; Stale, Foreign, Truncated or TamperedEngineError for the one that comes nearest.
+        """
+        problems: list[EngineError] = []
+        for path in self._files(target, graph):
+            try:
+                identity = self._trusted(path)
+                if identity.precision != precision or (profile is not None and profile not in identity.profiles):
+                    continue
+                self._check_wanted(path, identity)
+                return VerifiedEngine(identity=identity, data=_read(path, identity))
+            except EngineError as error:
+                problems.append(error)
+        if problems:
+            # Of several that fail, one that was meant for this machine says more than one for another.
+            raise min(problems, key=lambda error: isinstance(error, ForeignEngineError))
+        raise EngineError(f"no {target} engine of {graph} in {self.bundle.path} at {precision}", hint=_REBUILD)
+
+    def entries(self, *, thorough: bool = True) -> list[Entry]:
+        """Every engine file under the bundle, checked; thorough: its bytes, too."""
+        return [self._entry(path, thorough) for path in self._files("*", "*")]
+
+    def check(self, path: Path) -> Entry | None:
+        """One engine file, checked; None if it is not there."""
+        return self._entry(path, thorough=True) if path.exists() else None
+
+    def _entry(self, path: Path, thorough: bool) -> Entry:
+        identity = problem = None
+        try:
+            identity = _claimed(path)
+            self._check_wanted(path, self._trusted(path))
+            if thorough:
+                _read(path, identity)
+            else:
+                _check_size(path, identity)
+        except EngineError as error:
+            problem = error
+        return Entry(path=path, identity=identity, problem=problem)
+
+    def prune(self, *, foreign: bool = False, dry_run: bool = False) -> list[Entry]:
+        """Deletes what cannot be used: stale, truncated and tampered engines; foreign: other GPUs' and users', too.
+
+        Records of deleted engines go with them.  Returns what was, or would be, deleted.
+        """
+        kinds = {"stale", "truncated", "tampered", "unusable"} | ({"foreign"} if foreign else set())
+        entries = self.entries()
+        doomed = [entry for entry in entries if entry.state in kinds]
+        # A damaged sidecar may claim the hash of an engine that is good.
+        kept = {entry.identity.sha256 for entry in entries if entry not in doomed and entry.identity is not None}
+        for entry in () if dry_run else doomed:
+            for file in (entry.path, _beside(entry.path, SIDECAR), _beside(entry.path, LOG)):
+                file.unlink(missing_ok=True)
+            if entry.identity is not None and entry.identity.sha256 not in kept:
+                self.trust.forget(entry.identity.sha256)
+        return doomed
+
+    def _files(self, target: str, graph: str) -> Iterator[Path]:
+        yield from sorted(self.bundle.path.glob(f"{target}/{graph}/*.engine"))
+
+    def _trusted(self, path: Path) -> Identity:
+        """The identity on this user's record for an engine file; its bytes are not looked at yet."""
+        claimed = _claimed(path)
+        known = self.trust.recorded(claimed.sha256)
+        if known is None:
+            raise ForeignEngineError(
+                f"{path}: expected an engine that this user built, found no record of {claimed.sha256[:16]}… in "
+                f"{self.trust.folder}",
+                hint=f"an engine is a program: {_REBUILD}",
+            )
+        if known != claimed:
+            raise TamperedEngineError(
+                f"{path}: its sidecar says {_differences(known, claimed)}", hint=_REBUILD
+            )
+        folder = (path.parent.parent.name, path.parent.name)
+        if folder != (known.target, known.graph):
+            raise TamperedEngineError(
+                f"{path}: expected an engine of {folder[1]} for {folder[0]}, found one of {known.graph} for "
+                f"{known.target}",
+                hint=_REBUILD,
+            )
+        return known
+
+    def _check_wanted(self, path: Path, found: Identity) -> None:
+        """Stale and foreign: what an engine was built from and for, against this bundle, versions and host."""
+        self._check_current(path, found)
+        host = self.host
+        if host is None:
+            return
+        if found.os != host.os:
+            raise ForeignEngineError(f"{path}: expected an engine for {host.os}, found {found.os}", hint=_REBUILD)
+        if host.compute_capability is not None and not _runs_on(found, host):
+            raise ForeignEngineError(
+                f"{path}: expected an engine for {host.gpu} (compute capability {host.compute_capability}), "
+                f"found one for {found.gpu or 'any GPU'} of {found.compute_capability}",
+                hint=_REBUILD,
+            )
+
+    def _check_current(self, path: Path, found: Identity) -> None:
+        checks = [("bundle fingerprint", self.bundle.fingerprint.hex(), found.fingerprint)]
+        if found.graph in self.bundle.manifest["graphs"]:
+            if found.precision == "float16" and "float16" not in self.bundle.manifest:
+                raise StaleEngineError(f"{path}: expected float32, as the bundle has it, found FP16", hint=_REBUILD)
+            file = self.bundle.graph(found.graph, found.precision).name
+            checks.append((f"SHA-256 of {file}", self.bundle.manifest["files"][file]["sha256"], found.graph_sha256))
+        else:
+            checks.append(("graph", "one of the bundle's", found.graph))
+        if found.target in self.versions:
+            installed, built = self.versions[found.target], found.library_version
+            if "VERSION_COMPATIBLE" in found.flags:
+                installed, built = (version.split(".")[0] for version in (installed, built))
+            checks.append((f"{found.target} version", installed, built))
+        for what, expected, value in checks:
+            if expected != value:
+                raise StaleEngineError(f"{path}: {what}: expected {expected}, found {value}", hint=_REBUILD)
+
+
+def deserialize(library: Library, runtime: Any, engine: VerifiedEngine) -> Any:
+    """The library's engine object: the one place where engine bytes reach the library.
+
+    runtime: of the library, with the caller's logger, kept alive by the caller.  EngineError when the library refuses.
+    """
+    with quiet():
+        loaded = runtime.deserialize_cuda_engine(engine.data)
+    if loaded is None:
+        raise EngineError(
+            f"{library.target} {library.version} cannot load its engine of {engine.identity.graph}",
+            hint="is there a GPU and a driver new enough? s2c-deploy doctor",
+        )
+    return loaded
+
+
+def _runs_on(found: Identity, host: Host) -> bool:
+    mine, built = (tuple(map(int, str(cc).split("."))) for cc in (host.compute_capability, found.compute_capability))
+    if found.hardware_compatibility == "ampere_plus":
+        return mine >= (8, 0)
+    if found.hardware_compatibility == "same_compute_capability" or found.gpu is None:
+        return mine == built
+    return mine == built and host.gpu == found.gpu
+
+
+def _claimed(path: Path) -> Identity:
+    """What the sidecar says; nothing that anybody could not have written."""
+    sidecar = _beside(path, SIDECAR)
+    if not sidecar.exists():
+        raise ForeignEngineError(f"{path}: expected its identity in {sidecar.name}, found none", hint=_REBUILD)
+    return read_identity(sidecar)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _check_size(path: Path, identity: Identity) -> None:
+    try:
+        found = path.lstat()
+    except OSError as error:
+        raise EngineError(f"cannot read {path}: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise TamperedEngineError(f"{path}: expected a regular file", hint=_REBUILD)
+    if found.st_size < identity.size:
+        raise TruncatedEngineError(
+            f"{path}: expected {identity.size} bytes, found {found.st_size}", hint=_REBUILD
+        )
+    if found.st_size > identity.size:
+        raise TamperedEngineError(f"{path}: expected {identity.size} bytes, found {found.st_size}", hint=_REBUILD)
+
+
+def _read(path: Path, identity: Identity) -> bytes:
+    """The file's bytes, of the size and hash on record."""
+    _check_size(path, identity)
+    try:
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+            data = file.read(identity.size + 1)
+    except OSError as error:
+        raise EngineError(f"cannot read {path}: {error.strerror}") from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != identity.sha256:
+        raise TamperedEngineError(
+            f"{path}: expected SHA-256 {identity.sha256}, found {digest}", hint=_REBUILD
+        )
+    return data
+
+
+def _differences(known: Identity, claimed: Identity) -> str:
+    pairs = [
+        f"{name} {getattr(claimed, name)!r:.60} where this user's record has {value!r:.60}"
+        for name, value in vars(known).items()
+        if getattr(claimed, name) != value
+    ]
+    return ", ".join(pairs)

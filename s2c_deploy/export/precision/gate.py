@@ -1,0 +1,94 @@
+"""What FP16 in a float graph costs on a picture, in dB of PSNR.
+
+g_s is simple: the same latents, decoded in float32 and in FP16, and the difference of the two pictures' PSNR.
+
+g_a is not.  FP16 moves a latent that lies between two symbols to the other one now and then.  That neither gains nor
+loses, but the contexts then predict otherwise and the rest of the picture is rounded anew: size and PSNR move by some
+0.3 % and 0.02 dB either way on one picture (kodim23), as under any other perturbation, and no limit of 0.01 dB
+can be held against such noise.  So its error is weighed against the one that rounding to symbols makes anyway:
+
+    loss = 10 log10(1 + mean (y16 - y32)^2 / mean (y32 - y_hat)^2)
+
+An error before a rounding adds its variance to the rounding's (exactly so where densities are smooth), and gained
+latents weigh the same in the picture, which is what gains are trained for.  h_a is weighed so too: it cannot change the
+picture, only what it costs.  benchmarks/float16.py measures whole files, over enough pictures for the noise to cancel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from s2c_deploy.bundle import Bundle
+from s2c_deploy.codec import Pixels, to_network, to_pixels
+from s2c_deploy.entropy.coder import Encoder, Tables
+from s2c_deploy.latent import LatentCoder
+from s2c_deploy.metrics import psnr
+from s2c_deploy.networks import Networks
+from s2c_deploy.presets import MEAN_STEPS, Z_LIMIT
+from s2c_deploy.runtime.runner import FloatArray, Runner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """One picture, uint8 H x W x 3, coded at one quality in float32.
+
+    calls and outputs: what went into g_a, h_a and g_s, and what came out; psnr: of the decoded picture in dB.
+    """
+
+    pixels: Pixels
+    quality: float
+    calls: Mapping[str, Mapping[str, FloatArray]]
+    outputs: Mapping[str, FloatArray]
+    psnr: float
+
+
+def coded_in_float32(bundle: Bundle, networks: Networks, pixels: Pixels, quality: float) -> Reference:
+    """Codes a picture as the encoder does, and decodes it."""
+    gain, hyper_gain, inverse_gain, _ = bundle.gains.at(quality)
+    calls = {"g_a": {"x": to_network(pixels), "gain": gain}}
+    y = networks["g_a"](calls["g_a"])["y"]
+    calls["h_a"] = {"y": y, "hyper_gain": hyper_gain}
+    z = networks["h_a"](calls["h_a"])["z"]
+    tables = Tables(bundle.tables)
+    try:
+        y_hat = LatentCoder(bundle, networks).encode(y, z, quality, Encoder(tables))
+    finally:
+        tables.close()
+    calls["g_s"] = {"y_hat": y_hat, "inverse_gain": inverse_gain}
+    x_hat = networks["g_s"](calls["g_s"])["x_hat"]
+    return Reference(
+        pixels=pixels,
+        quality=quality,
+        calls=calls,
+        outputs={"g_a": y, "h_a": z, "g_s": x_hat},
+        psnr=psnr(pixels, to_pixels(x_hat, *pixels.shape[:2])),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """loss: dB, infinite if a value is not finite; difference: largest, over the output's largest magnitude."""
+
+    loss: float
+    difference: float
+
+
+def cost(reference: Reference, graph: str, half: Runner) -> Cost:
+    """What one of the float graphs costs on a picture when ``half`` runs it."""
+    (found,) = half(reference.calls[graph]).values()
+    expected = reference.outputs[graph]
+    if not np.isfinite(found).all():
+        return Cost(loss=np.inf, difference=np.inf)
+    difference = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-12))
+    if graph == "g_s":
+        found_psnr = psnr(reference.pixels, to_pixels(found, *reference.pixels.shape[:2]))
+        return Cost(loss=reference.psnr - found_psnr, difference=difference)
+    if graph == "g_a":
+        rounded = reference.calls["g_s"]["y_hat"] / np.float32(MEAN_STEPS)
+    else:
+        rounded = np.clip(np.rint(expected), -Z_LIMIT, Z_LIMIT)
+    added, anyway = (float(np.mean(np.square(d, dtype=np.float64))) for d in (found - expected, expected - rounded))
+    return Cost(loss=float(10 * np.log10(1 + added / max(anyway, 1e-12))), difference=difference)
