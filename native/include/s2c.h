@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 /* The interface: major * 1000 + minor.  The major number changes when a caller has to. */
-#define S2C_VERSION 1000
+#define S2C_VERSION 2000
 
 #if defined(_WIN32)
 #ifdef S2C_BUILDING
@@ -31,7 +31,7 @@ extern "C" {
 #define S2C_API __attribute__((visibility("default")))
 #endif
 
-#define S2C_PRECISION 14      /* the frequencies of a table sum to 1 << S2C_PRECISION */
+#define S2C_PRECISION 12      /* the frequencies of a table sum to 1 << S2C_PRECISION */
 #define S2C_MAX_TABLES 256    /* tables in a set */
 #define S2C_MAX_SIZE 256      /* entries in a table, the escape included */
 #define S2C_MAX_SHIFT 15      /* low bits of a symbol sent raw */
@@ -48,23 +48,23 @@ typedef enum s2c_status {
     S2C_ERR_INDEX = 4,        /* an index that no table has */
     S2C_ERR_SYMBOL = 5,       /* a symbol of -32768 */
     S2C_ERR_SKIPPED = 6,      /* a symbol other than zero under an index that is skipped */
+    S2C_ERR_SIMD = 7,         /* S2C_SIMD names no kernels, or some that this machine cannot run */
     /* The tables. */
     S2C_ERR_TABLE_SIZE = 16,  /* a table with fewer than 2 or more than 256 entries */
-    S2C_ERR_TABLE_FREQ = 17,  /* a frequency of zero, or frequencies that do not sum to 16384 */
+    S2C_ERR_TABLE_FREQ = 17,  /* a frequency of zero, or frequencies that do not sum to 4096 */
     S2C_ERR_TABLE_CENTER = 18,/* a center outside [-32767, 32767] */
     S2C_ERR_TABLE_SHIFT = 19, /* a shift above 15 */
     /* The payload. */
     S2C_ERR_LANES = 32,       /* the lane byte is above 6 */
-    S2C_ERR_COUNT = 33,       /* the word count is cut off, overlong, or more than the payload holds */
+    S2C_ERR_SPLIT = 33,       /* the split is cut off or overlong, or not where an encoder would put it */
     S2C_ERR_TRUNCATED = 34,   /* the payload ends inside the lane states */
-    S2C_ERR_STATE = 35,       /* a lane state below 65536, or the long form of an empty payload */
+    S2C_ERR_STATE = 35,       /* a lane state out of its range, or the long form of an empty payload */
     S2C_ERR_WORDS = 36,       /* more words are needed than there are */
     S2C_ERR_BYPASS = 37,      /* more bypass bits are needed than there are */
     S2C_ERR_RANGE = 38,       /* a decoded symbol outside [-32767, 32767] */
-    S2C_ERR_WORDS_LEFT = 39,  /* words are left after the last symbol */
-    S2C_ERR_FINAL_STATE = 40, /* a lane does not end in the state that encoders start from */
-    S2C_ERR_BYPASS_LEFT = 41, /* a whole bypass byte or more is left after the last symbol */
-    S2C_ERR_PADDING = 42      /* the unused bits of the last bypass byte are not zero */
+    S2C_ERR_BODY = 39,        /* words and bypass overlap, or bytes are left between them */
+    S2C_ERR_FINAL_STATE = 40, /* a lane does not end in a state that an encoder starts from */
+    S2C_ERR_PADDING = 41      /* the unused bits of the last bypass byte are not zero */
 } s2c_status;
 
 /* One English sentence for a status, never NULL, valid for ever. */
@@ -80,7 +80,7 @@ typedef struct s2c_tables s2c_tables;
 /* Checks a set of tables and builds what coding needs.  Nothing of the arguments is kept.
  *   count       number of tables, 1..256
  *   sizes       [count] entries of each table, 2..256, the escape (the last entry) included
- *   freqs       [sum of sizes] frequencies, table after table; each >= 1, a table's sum 16384
+ *   freqs       [sum of sizes] frequencies, table after table; each >= 1, a table's sum 4096
  *   centers     [count] value of entry 0
  *   shifts      [count] low bits sent raw, 0..15
  *   skip_below  symbols whose index is below this are zero and never coded; 0..count
@@ -88,6 +88,10 @@ typedef struct s2c_tables s2c_tables;
 S2C_API s2c_status s2c_tables_create(uint32_t count, const uint16_t *sizes, const uint16_t *freqs,
                                      const int32_t *centers, const uint8_t *shifts, uint32_t skip_below,
                                      s2c_tables **out);
+
+/* The name of the kernels that code with these tables: "avx2" or "scalar".  They all give the same bytes.  The widest that
+ * the machine can run is taken, unless the environment variable S2C_SIMD named another when the tables were made. */
+S2C_API const char *s2c_tables_simd(const s2c_tables *tables);
 
 /* Frees tables that no encoder or decoder uses any more.  NULL is allowed. */
 S2C_API void s2c_tables_free(s2c_tables *tables);
@@ -116,9 +120,8 @@ typedef struct s2c_decoder s2c_decoder;
 
 /* Where a decoder stands; for messages and tests. */
 typedef struct s2c_decoder_info {
-    uint64_t word_count;       /* words that the payload holds */
+    uint64_t body_bytes;       /* words and bypass together */
     uint64_t words_read;
-    uint64_t bypass_bits;      /* bits in the bypass bytes */
     uint64_t bypass_bits_read;
     uint64_t symbols_read;     /* symbols of all batches read without error, skipped ones included */
     uint32_t lanes;

@@ -18,6 +18,7 @@ threads; an ``Encoder`` or a ``Decoder`` belongs to one thread at a time.
 from __future__ import annotations
 
 import ctypes
+import os
 from types import TracebackType
 from typing import Any
 
@@ -33,7 +34,7 @@ _LANES_AUTO = 255
 
 # s2c_status of native/include/s2c.h: only the values that this module tells apart.
 _OK, _MEMORY = 0, 2
-_INDEX, _SYMBOL, _SKIPPED = 4, 5, 6
+_INDEX, _SYMBOL, _SKIPPED, _SIMD = 4, 5, 6, 7
 
 
 def _message(status: int) -> str:
@@ -43,7 +44,8 @@ def _message(status: int) -> str:
 class Tables:
     """Frequency tables in the form the C coder reads: checked once, read-only, shared among threads.
 
-    Raises :class:`BundleError` if the C library refuses them, :class:`EngineError` if the library is missing.
+    Raises :class:`BundleError` if the C library refuses them, :class:`EngineError` if the library is missing or the
+    environment variable ``S2C_SIMD`` asks for instructions that it does not know or cannot use here.
     """
 
     def __init__(self, tables: FrequencyTables) -> None:
@@ -61,6 +63,11 @@ class Tables:
         )
         if status == _MEMORY:
             raise MemoryError(_message(status))
+        if status == _SIMD:
+            raise EngineError(
+                f"no coder for S2C_SIMD={os.environ.get('S2C_SIMD')}: {_message(status)}",
+                hint="unset S2C_SIMD to take the fastest that runs here, or set it to scalar",
+            )
         if status != _OK:
             raise BundleError(f"bad tables: {_message(status)}")
         self._handle = handle.value
@@ -71,6 +78,11 @@ class Tables:
         if self._handle is None:
             raise InputError("these tables are closed")
         return self._handle
+
+    @property
+    def simd(self) -> str:
+        """The instructions that the coder uses with these tables: ``avx2``, ``neon`` or ``scalar``; all give the same bytes."""
+        return str(library().s2c_tables_simd(self.handle).decode("ascii"))
 
     def close(self) -> None:
         """Frees the C object; no encoder or decoder may use it afterwards.  Closing twice is allowed."""
@@ -169,16 +181,15 @@ class Encoder:
 # from the decoder's position by _payload_error.
 _PAYLOAD_ERRORS: dict[int, tuple[str, str]] = {
     32: ("coder lanes", "a lane byte of 0 to 6"),
-    33: ("coder word count", "a count in its shortest form that the payload holds"),
+    33: ("coder split", "a split in its shortest form, where the tail fills the other lanes"),
     34: ("coder states", "four bytes per lane"),
-    35: ("coder states", "states of at least 65536"),
+    35: ("coder states", "states of 32768 to 2147483647"),
     36: ("coder words", "a word for every symbol that needs one"),
     37: ("coder bypass", "a bit for every escape and raw bit"),
     38: ("coder symbols", "symbols in [-32767, 32767]"),
-    39: ("coder words", "no words after the last symbol"),
-    40: ("coder final state", "65536 in every lane"),
-    41: ("coder bypass", "no bytes after the last symbol"),
-    42: ("coder bypass padding", "zero bits"),
+    39: ("coder body", "words and bypass that meet"),
+    40: ("coder final state", "a state that an encoder starts from in every lane"),
+    41: ("coder bypass padding", "zero bits"),
 }
 
 
@@ -187,8 +198,8 @@ def _payload_error(status: int, size: int, info: DecoderInfo | None) -> Bitstrea
     found = f"{_message(status)} ({size} bytes"
     if info is not None:
         found += (
-            f", {info.words_read} of {info.word_count} words and {info.bypass_bits_read} of "
-            f"{info.bypass_bits} bypass bits read"
+            f", {info.words_read} words and {info.bypass_bits_read} bypass bits read from a body of "
+            f"{info.body_bytes} bytes"
         )
     return BitstreamError(field, expected=expected, found=found + ")")
 

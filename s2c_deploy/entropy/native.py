@@ -16,7 +16,7 @@ import numpy as np
 
 from s2c_deploy.errors import EngineError, InputError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 LIBRARY_NAME = ("" if sys.platform == "win32" else "lib") + "s2c_native" + _SUFFIX
@@ -38,9 +38,8 @@ class DecoderInfo(ctypes.Structure):
     """``s2c_decoder_info`` of s2c.h."""
 
     _fields_ = (
-        ("word_count", ctypes.c_uint64),
+        ("body_bytes", ctypes.c_uint64),
         ("words_read", ctypes.c_uint64),
-        ("bypass_bits", ctypes.c_uint64),
         ("bypass_bits_read", ctypes.c_uint64),
         ("symbols_read", ctypes.c_uint64),
         ("lanes", ctypes.c_uint32),
@@ -60,6 +59,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         _STATUS,
         [_U32, _POINTER, _POINTER, _POINTER, _POINTER, _U32, _HANDLE_OUT],
     ),
+    "s2c_tables_simd": (ctypes.c_char_p, [_POINTER]),
     "s2c_tables_free": (None, [_POINTER]),
     "s2c_encode_bound": (_SIZE, [_SIZE]),
     "s2c_encode": (

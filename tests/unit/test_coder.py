@@ -234,7 +234,7 @@ def test_bad_tables_do_not_reach_the_coder():
         object.__setattr__(broken, name, array.copy())
     object.__setattr__(broken, "skip_below", 1)
     broken.freqs[7] += 1
-    with pytest.raises(Exception, match="sum to 16384"):
+    with pytest.raises(Exception, match="sum to 4096"):
         Tables(broken)
 
 
