@@ -7,34 +7,21 @@
 
 /* ---- one symbol at a time ---- */
 
-/* Pushes an entry onto a state; rows_scalar.c has the arithmetic. */
-static uint32_t push(s2c_enc_entry entry, uint32_t x, uint16_t **word)
-{
-    const uint32_t freq = s2c_enc_freq(entry);
-
-    if (x >> S2C_WORD_SHIFT >= freq) {
-        *--*word = (uint16_t)x;
-        x >>= 16;
-    }
-    const uint32_t quotient = (uint32_t)((uint64_t)x * entry.reciprocal >> 32) >> (entry.info >> 26);
-    return x + (entry.info >> 13 & 8191) + quotient * (S2C_TOTAL - freq);
-}
-
 s2c_status s2c_push_symbol(s2c_encoder *enc, int32_t symbol, uint32_t index, uint32_t lane)
 {
     const uint32_t place = (uint32_t)(symbol + S2C_SMALL_HALF);
-    s2c_enc_entry entry = {0, 0};
+    s2c_enc_entry entry = {0, 0, 0, 0};
 
     if (place < S2C_SMALL)
         entry = enc->tables->small[index * S2C_SMALL + place];
-    if (s2c_enc_freq(entry) == 0) {
+    if (entry.limit == 0) {
         uint32_t id;
         s2c_status status = s2c_map(enc, symbol, index, &id);
         if (status != S2C_OK)
             return status;
         entry = enc->tables->enc_entries[enc->tables->enc_base[index] + id];
     }
-    enc->states[lane] = push(entry, enc->states[lane], &enc->word);
+    enc->states[lane] = s2c_push(&entry, enc->states[lane], &enc->word);
     return S2C_OK;
 }
 
@@ -139,15 +126,51 @@ static int nothing_coded(const s2c_encoder *enc, const uint16_t *words_end)
     return grown == 0 && enc->carried == 0 && enc->word == words_end;
 }
 
-static s2c_status encode(s2c_encoder *enc, const s2c_batch *batches, size_t batch_count, size_t count, uint8_t *out,
-                         size_t capacity, size_t *written)
+/* An encoder of so many lanes with no symbol in it. */
+static void start(s2c_encoder *enc, uint32_t lanes_log2, uint16_t *words_end)
+{
+    enc->lanes_log2 = lanes_log2;
+    enc->word = words_end;
+    enc->bypass.start = enc->bypass.capacity;
+    enc->bypass.pending = enc->bypass.pending_count = 0;
+    for (uint32_t lane = 0; lane < S2C_MAX_LANES; lane++)
+        enc->states[lane] = S2C_STATE_MIN;
+}
+
+/* The tail, and the lanes if they are left to the encoder: as many, up to 32, as cost at most 0.25 % of the payload.  A
+ * lane costs 16 bits for its start, unless the tail has a word for it, and on average 8 unused ones in its end. */
+static s2c_status push_tail_choosing(s2c_encoder *enc, uint32_t lanes_log2, const s2c_batch *batches, cursor *at)
+{
+    const cursor last = *at;
+    uint16_t *const words_end = enc->word;
+
+    if (lanes_log2 != S2C_LANES_AUTO) {
+        start(enc, lanes_log2, words_end);
+        return push_tail(enc, batches, at);
+    }
+    const size_t budget = s2c_estimate_size(enc->tables, batches, last.batch, (size_t)last.before) / 400;
+    for (lanes_log2 = 5; lanes_log2; lanes_log2--) {
+        const size_t lanes = (size_t)1 << lanes_log2;
+        if (lanes + 5 > budget)
+            continue;
+        start(enc, lanes_log2, words_end);
+        *at = last;
+        s2c_status status = push_tail(enc, batches, at);
+        if (status != S2C_OK || 3 * lanes + 3 <= budget + 2 * enc->carried)
+            return status;
+    }
+    start(enc, 0, words_end);
+    *at = last;
+    return S2C_OK;
+}
+
+static s2c_status encode(s2c_encoder *enc, uint32_t lanes_log2, const s2c_batch *batches, size_t batch_count,
+                         size_t count, uint8_t *out, size_t capacity, size_t *written)
 {
     uint16_t *const words_end = enc->word;
     cursor at = {batch_count, 0, count};
 
-    for (uint32_t lane = 0; lane < S2C_MAX_LANES; lane++)
-        enc->states[lane] = S2C_STATE_MIN;
-    s2c_status status = push_tail(enc, batches, &at);
+    s2c_status status = push_tail_choosing(enc, lanes_log2, batches, &at);
     const uint64_t split = at.before + at.left;
     if (status == S2C_OK && at.left)
         status = push_batch(enc, &batches[at.batch], at.left);
@@ -167,7 +190,7 @@ size_t s2c_encode_bound(size_t symbol_count)
 s2c_status s2c_encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_batch *batches, size_t batch_count,
                       uint8_t *out, size_t capacity, size_t *written)
 {
-    s2c_encoder enc = {.tables = tables, .lanes_log2 = lanes_log2};
+    s2c_encoder enc = {.tables = tables};
     size_t count = 0;
 
     if (written == NULL)
@@ -183,14 +206,12 @@ s2c_status s2c_encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_b
             return S2C_ERR_ARGUMENT;
         count += batches[b].count;
     }
-    if (lanes_log2 == S2C_LANES_AUTO)
-        enc.lanes_log2 = s2c_choose_lanes(tables, batches, batch_count, count);
     /* One word per symbol at most; most of it is never touched. */
     uint16_t *words = malloc((S2C_WORD_SLACK + count) * sizeof *words);
     if (words == NULL)
         return S2C_ERR_MEMORY;
     enc.word = words + S2C_WORD_SLACK + count;
-    s2c_status status = encode(&enc, batches, batch_count, count, out, capacity, written);
+    s2c_status status = encode(&enc, lanes_log2, batches, batch_count, count, out, capacity, written);
     free(enc.bypass.bytes);
     free(words);
     return status;

@@ -31,30 +31,33 @@
 #define S2C_WORD_SHIFT 19        /* a state of freq << 19 or more gives up a word before a push */
 #define S2C_MAX_LANES (1u << S2C_MAX_LANES_LOG2)
 #define S2C_WORD_SLACK 16u       /* words before the first one that a vector store may overwrite */
-#define S2C_MAX_TAIL 1024u       /* coded symbols that lane 0 takes alone, at most */
+#define S2C_MAX_TAIL 2048u       /* coded symbols that lane 0 takes alone, at most */
 
 /* An escape's Exp-Golomb prefix: zigzag(hi - center) + 1 is below 2^17 for every pair of int16 values. */
 #define S2C_MAX_PREFIX 16u
 
 /* ---- tables ---- */
 
-/* What a push needs of one (table, id); encoder.c has the arithmetic.  A frequency of 0 stands for "not here". */
+/* What a push needs of one (table, id); rows_scalar.c has the arithmetic.  All zero: there is no such entry. */
 typedef struct s2c_enc_entry {
-    uint32_t reciprocal;
-    uint32_t info; /* frequency (13 bits), start (13 bits from bit 13), shift (from bit 26) */
+    uint64_t reciprocal; /* ceil(2^43 / freq) */
+    uint32_t limit;      /* freq << 19: states from here on give up a word first */
+    uint16_t start;
+    uint16_t complement; /* 4096 - freq */
 } s2c_enc_entry;
 
-S2C_INLINE uint32_t s2c_enc_freq(s2c_enc_entry entry)
-{
-    return entry.info & 8191;
-}
+/* The same for vectors of 32-bit numbers; tables.c has the arithmetic. */
+typedef struct s2c_vector_entry {
+    uint32_t reciprocal;
+    uint32_t info; /* frequency (13 bits), start (13 bits from bit 13), shift (from bit 26) */
+} s2c_vector_entry;
 
 /* The symbols [-16, 16) of every index have an entry at hand, present or missing: one load. */
 #define S2C_SMALL 32u
 #define S2C_SMALL_HALF 16
 
-/* What a pop needs of one (index, slot), one number: symbol (7 bits, signed, on top), frequency (13 bits from bit 12),
- * start (12 bits).  S2C_SLOW in the symbol's place: read_slow must find it. */
+/* What a pop needs of one (index, slot), in one number: from the top the symbol (7 bits, signed; S2C_SLOW: ask
+ * s2c_read_slow), its frequency (13 bits), and how far the slot is above the symbol's first (12 bits). */
 #define S2C_SLOW (-64)
 
 S2C_INLINE uint32_t s2c_dec_freq(uint32_t entry)
@@ -62,14 +65,14 @@ S2C_INLINE uint32_t s2c_dec_freq(uint32_t entry)
     return entry >> 12 & 8191;
 }
 
-S2C_INLINE uint32_t s2c_dec_start(uint32_t entry)
+S2C_INLINE uint32_t s2c_dec_offset(uint32_t entry)
 {
     return entry & 4095;
 }
 
 S2C_INLINE int32_t s2c_dec_symbol(uint32_t entry)
 {
-    return (int32_t)(entry >> 25 ^ 64) - 64;
+    return (int32_t)entry >> 25; /* arithmetic in every compiler there is, and checked by every test */
 }
 
 typedef struct s2c_kernels s2c_kernels;
@@ -85,11 +88,12 @@ struct s2c_tables {
     uint8_t spread[256][16];  /* byte shuffles: the next words of a string to the lanes of a mask; */
     uint8_t squeeze[256][16]; /* the words of the lanes of a mask to the end of a vector */
     s2c_enc_entry small[S2C_MAX_TABLES * S2C_SMALL]; /* those past count are missing */
+    s2c_vector_entry vector_small[S2C_MAX_TABLES * S2C_SMALL];
     /* The rest lies in the same allocation. */
-    uint32_t *dec;              /* [count << 12 | slot] */
     s2c_enc_entry *enc_entries; /* all ids of all tables */
+    uint32_t *dec;              /* [index << 12 | slot] */
     uint8_t *costs;             /* about 16 * log2(4096 / freq), for estimates */
-    uint8_t *ids;               /* [count << 12 | slot], for slow symbols only */
+    uint8_t *ids;               /* [index << 12 | slot], for slow symbols only */
 };
 
 /* ---- coding ---- */
@@ -152,11 +156,11 @@ extern const s2c_kernels s2c_avx2_kernels;
 s2c_status s2c_map(s2c_encoder *enc, int32_t symbol, uint32_t index, uint32_t *id);
 size_t s2c_bypass_size(const s2c_bit_stack *stack);
 void s2c_copy_bypass(const s2c_bit_stack *stack, uint8_t *end);
-uint32_t s2c_choose_lanes(const s2c_tables *tables, const s2c_batch *batches, size_t batch_count, size_t count);
+size_t s2c_estimate_size(const s2c_tables *tables, const s2c_batch *batches, size_t batch_count, size_t count);
 
 /* One symbol of lane `lane`, by whatever way it needs (encoder.c, decoder.c). */
 s2c_status s2c_push_symbol(s2c_encoder *enc, int32_t symbol, uint32_t index, uint32_t lane);
-s2c_status s2c_read_slow(s2c_decoder *dec, uint32_t index, uint32_t start, int16_t *symbol);
+s2c_status s2c_read_slow(s2c_decoder *dec, uint32_t place, int16_t *symbol);
 
 /* ---- small things ---- */
 
@@ -178,6 +182,16 @@ S2C_INLINE uint32_t s2c_load32(const uint8_t *p)
 S2C_INLINE uint32_t s2c_load16(const uint8_t *p)
 {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8;
+}
+
+/* Pushes a symbol that is there onto a state (rows_scalar.c has the arithmetic). */
+S2C_INLINE uint32_t s2c_push(const s2c_enc_entry *entry, uint32_t x, uint16_t **word)
+{
+    if (x >= entry->limit) {
+        *--*word = (uint16_t)x;
+        x >>= 16;
+    }
+    return x + entry->start + (uint32_t)(x * entry->reciprocal >> 43) * entry->complement;
 }
 
 /* The addend with which s2c_all_skipped tests eight indexes at once; 0 if it cannot. */

@@ -1,4 +1,4 @@
-/* From symbols to ids, escapes and raw bits; and how many lanes suit the size that they will take. */
+/* From symbols to ids, escapes and raw bits; and about how many bytes they will take. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -109,7 +109,7 @@ s2c_status s2c_map(s2c_encoder *enc, int32_t symbol, uint32_t index, uint32_t *i
     return status;
 }
 
-/* ---- the choice of lanes ---- */
+/* ---- estimates ---- */
 
 /* The expected cost of a symbol in 1/16 bit; whether it can be coded at all is not asked here. */
 static uint32_t estimate_symbol(const s2c_tables *tables, int32_t symbol, uint32_t index)
@@ -127,7 +127,7 @@ static uint32_t estimate_symbol(const s2c_tables *tables, int32_t symbol, uint32
 
 /* The payload's expected size in bytes, from about a thousand symbols at a prime distance, so that no layout of
  * channels or rows can hide the costly ones. */
-static size_t estimate_size(const s2c_tables *tables, const s2c_batch *batches, size_t batch_count, size_t count)
+size_t s2c_estimate_size(const s2c_tables *tables, const s2c_batch *batches, size_t batch_count, size_t count)
 {
     const size_t step = count < 2048 ? 1 : count < 16384 ? 13 : count < 131072 ? 61 : count < 1048576 ? 251 : 1021;
     uint64_t cost = 0;
@@ -136,19 +136,4 @@ static size_t estimate_size(const s2c_tables *tables, const s2c_batch *batches, 
         for (size_t i = 0; i < batches[b].count; i += step)
             cost += estimate_symbol(tables, batches[b].symbols[i], batches[b].indexes[i]);
     return (size_t)(cost * step / 128);
-}
-
-/* A lane costs about a byte, lane 0 two more (docs/entropy.md): these steps hold that below some 0.4 % of the payload
- * where there is room for more than one lane. */
-uint32_t s2c_choose_lanes(const s2c_tables *tables, const s2c_batch *batches, size_t batch_count, size_t count)
-{
-    const size_t size = estimate_size(tables, batches, batch_count, count);
-
-    if (size < 1024)
-        return 0;
-    if (size < 3072)
-        return 2;
-    if (size < 10240)
-        return 3;
-    return 5;
 }

@@ -43,15 +43,17 @@ AVX2_INLINE __m256i load_entries(const uint32_t *table, __m256i places)
     return _mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
 }
 
-/* Pops a symbol from each of eight states; returns the entries.  Sixteen bytes are read at *word. */
-AVX2_INLINE __m256i pop8(const s2c_tables *tables, const uint8_t *indexes, __m256i *state, const uint8_t **word)
+/* Pops a symbol from each of eight states; returns the entries and, in *places, where they stood.  Sixteen bytes are
+ * read at *word. */
+AVX2_INLINE __m256i pop8(const s2c_tables *tables, const uint8_t *indexes, __m256i *state, const uint8_t **word,
+                         __m256i *places)
 {
     const __m256i low12 = _mm256_set1_epi32(S2C_TOTAL - 1);
     const __m256i index = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)indexes));
-    const __m256i slot = _mm256_and_si256(*state, low12);
-    const __m256i entries = load_entries(tables->dec, _mm256_or_si256(_mm256_slli_epi32(index, S2C_PRECISION), slot));
+    *places = _mm256_or_si256(_mm256_slli_epi32(index, S2C_PRECISION), _mm256_and_si256(*state, low12));
+    const __m256i entries = load_entries(tables->dec, *places);
     const __m256i freq = _mm256_and_si256(_mm256_srli_epi32(entries, 12), _mm256_set1_epi32(8191));
-    const __m256i offset = _mm256_sub_epi32(slot, _mm256_and_si256(entries, low12));
+    const __m256i offset = _mm256_and_si256(entries, low12);
     const __m256i x = _mm256_add_epi32(_mm256_mullo_epi32(freq, _mm256_srli_epi32(*state, S2C_PRECISION)), offset);
 
     const __m256i wants = _mm256_cmpgt_epi32(_mm256_set1_epi32(S2C_STATE_MIN), x);
@@ -63,15 +65,14 @@ AVX2_INLINE __m256i pop8(const s2c_tables *tables, const uint8_t *indexes, __m25
     return entries;
 }
 
-/* The symbols of slow entries, in their order, for the bypass is a string. */
-static s2c_status patch(s2c_decoder *dec, const uint8_t *indexes, const uint32_t *entries, uint32_t count,
-                        int16_t *symbols)
+/* The slow symbols of a row, in their order, for the bypass is a string. */
+static s2c_status patch(s2c_decoder *dec, const uint32_t *places, uint32_t count, int16_t *symbols)
 {
     s2c_status status = S2C_OK;
 
     for (uint32_t k = 0; k < count && status == S2C_OK; k++)
         if (symbols[k] == S2C_SLOW)
-            status = s2c_read_slow(dec, indexes[k], s2c_dec_start(entries[k]), &symbols[k]);
+            status = s2c_read_slow(dec, places[k], &symbols[k]);
     return status;
 }
 
@@ -81,7 +82,7 @@ AVX2_INLINE size_t pop_rows(s2c_decoder *dec, const uint8_t *indexes, size_t cou
     const uint64_t addend = s2c_skip_addend(tables->skip_below);
     const __m256i slow = _mm256_set1_epi16(S2C_SLOW);
     const uint8_t *word = dec->word;
-    __m256i states[8], entries[8];
+    __m256i states[8], entries[8], places[8];
     size_t i = 0;
 
     for (int k = 0; k < vectors; k++)
@@ -95,7 +96,7 @@ AVX2_INLINE size_t pop_rows(s2c_decoder *dec, const uint8_t *indexes, size_t cou
             break;
         S2C_UNROLL
         for (int k = 0; k < vectors; k++)
-            entries[k] = pop8(tables, indexes + i + 8 * k, &states[k], &word);
+            entries[k] = pop8(tables, indexes + i + 8 * k, &states[k], &word, &places[k]);
         __m256i any = _mm256_setzero_si256();
         S2C_UNROLL
         for (int k = 0; k < vectors; k += 2) {
@@ -109,7 +110,7 @@ AVX2_INLINE size_t pop_rows(s2c_decoder *dec, const uint8_t *indexes, size_t cou
                 _mm_storeu_si128((__m128i *)(symbols + i), _mm256_castsi256_si128(both));
         }
         if (S2C_UNLIKELY(!_mm256_testz_si256(any, any))) {
-            dec->status = patch(dec, indexes + i, (const uint32_t *)entries, 8 * (uint32_t)vectors, symbols + i);
+            dec->status = patch(dec, (const uint32_t *)places, 8 * (uint32_t)vectors, symbols + i);
             if (dec->status != S2C_OK)
                 break;
         }
@@ -170,7 +171,7 @@ AVX2_INLINE __m256i missing_entries(__m256i first, __m256i second)
 }
 
 /* The entries at four of eight places, a and b in the lower half. */
-AVX2_INLINE __m256i load_four(const s2c_enc_entry *small, const uint16_t *places, int a, int b, int c, int d)
+AVX2_INLINE __m256i load_four(const s2c_vector_entry *small, const uint16_t *places, int a, int b, int c, int d)
 {
     __m128i low = _mm_loadl_epi64((const __m128i *)&small[places[a]]);
     __m128i high = _mm_loadl_epi64((const __m128i *)&small[places[c]]);
@@ -224,8 +225,8 @@ AVX2_INLINE s2c_status push_rows(s2c_encoder *enc, const int16_t *symbols, const
             const __m128i place = _mm_or_si128(_mm_slli_epi16(index, 5), _mm_and_si128(symbol, inside));
             uint16_t places[8];
             _mm_storeu_si128((__m128i *)places, place);
-            const __m256i first = load_four(tables->small, places, 0, 1, 4, 5);
-            const __m256i second = load_four(tables->small, places, 2, 3, 6, 7);
+            const __m256i first = load_four(tables->vector_small, places, 0, 1, 4, 5);
+            const __m256i second = load_four(tables->vector_small, places, 2, 3, 6, 7);
             const __m256i missing = missing_entries(first, second);
             if (S2C_LIKELY(_mm_testz_si128(_mm_andnot_si128(inside, symbol), _mm_set1_epi16(-1)) &&
                            _mm256_testz_si256(missing, missing))) {

@@ -14,56 +14,70 @@
  * out of range. */
 #include "internal.h"
 
-/* x / f by the reciprocal of f (tables.c), and from it (x / f) * 2^12 + x % f = x + (x / f) * (2^12 - f). */
-S2C_INLINE uint32_t push(s2c_enc_entry entry, uint32_t freq, uint32_t x)
+/* Whether four int16 values all lie in [-16, 16): adding 16 to each leaves only the low five bits.  The top bits are
+ * kept out of the addition, lest it carry from one value into the next. */
+S2C_INLINE int all_small(uint64_t values)
 {
-    const uint32_t quotient = (uint32_t)((uint64_t)x * entry.reciprocal >> 32) >> (entry.info >> 26);
-    return x + (entry.info >> 13 & 8191) + quotient * (S2C_TOTAL - freq);
+    const uint64_t top = 0x8000800080008000u;
+
+    return ((((values & ~top) + 0x0010001000100010u) ^ (values & top)) & 0xffe0ffe0ffe0ffe0u) == 0;
 }
 
-S2C_INLINE s2c_status push_rows(s2c_encoder *enc, const int16_t *symbols, const uint8_t *indexes,
-                                size_t count, uint32_t lanes)
+/* Symbols [i, i + group) from the last to the first, all of them with a place among the small ones. */
+S2C_INLINE s2c_status push_group(s2c_encoder *enc, const int16_t *symbols, const uint8_t *indexes, uint32_t lane,
+                                 uint32_t group, uint16_t **words)
 {
     const s2c_enc_entry *small = enc->tables->small + S2C_SMALL_HALF;
+    uint32_t *states = enc->states + lane;
+    uint16_t *word = *words;
+
+    S2C_UNROLL
+    for (uint32_t k = group; k--;) {
+        const s2c_enc_entry *entry = &small[(ptrdiff_t)(indexes[k] * S2C_SMALL) + symbols[k]];
+        uint32_t x = states[k];
+        if (S2C_UNLIKELY(x >= entry->limit)) {
+            if (entry->limit == 0) {
+                enc->word = word;
+                s2c_status status = s2c_push_symbol(enc, symbols[k], indexes[k], lane + k);
+                if (status != S2C_OK)
+                    return status;
+                word = enc->word;
+                continue;
+            }
+            *--word = (uint16_t)x;
+            x >>= 16;
+        }
+        states[k] = x + entry->start + (uint32_t)(x * entry->reciprocal >> 43) * entry->complement;
+    }
+    *words = word;
+    return S2C_OK;
+}
+
+S2C_INLINE s2c_status push_rows(s2c_encoder *enc, const int16_t *symbols, const uint8_t *indexes, size_t count,
+                                uint32_t lanes)
+{
     const uint64_t addend = s2c_skip_addend(enc->tables->skip_below);
     const uint32_t group = lanes < 8 ? lanes : 8; /* lanes whose places the compiler knows */
     uint16_t *word = enc->word;
+    s2c_status status = S2C_OK;
 
-    for (size_t i = count; i;) {
+    for (size_t i = count; i && status == S2C_OK;) {
+        uint64_t values[2] = {0, 0};
         i -= group;
-        uint32_t *states = enc->states + (i & (lanes - 1));
-        uint64_t values[2];
-        if (group == 8) {
-            memcpy(values, symbols + i, sizeof values);
-            if ((values[0] | values[1]) == 0 && s2c_all_skipped(indexes + i, addend))
-                continue;
+        memcpy(values, symbols + i, group * sizeof *symbols);
+        if (group == 8 && (values[0] | values[1]) == 0 && s2c_all_skipped(indexes + i, addend))
+            continue;
+        if (S2C_LIKELY(all_small(values[0]) && all_small(values[1]))) {
+            status = push_group(enc, symbols + i, indexes + i, (uint32_t)(i & (lanes - 1)), group, &word);
+            continue;
         }
-        S2C_UNROLL
-        for (uint32_t k = group; k--;) {
-            const uint32_t place = (uint32_t)(symbols[i + k] + S2C_SMALL_HALF);
-            s2c_enc_entry entry = {0, 0};
-            if (S2C_LIKELY(place < S2C_SMALL))
-                entry = small[(ptrdiff_t)(indexes[i + k] * S2C_SMALL) + symbols[i + k]];
-            const uint32_t freq = s2c_enc_freq(entry);
-            uint32_t x = states[k];
-            if (S2C_UNLIKELY(x >> S2C_WORD_SHIFT >= freq)) {
-                if (freq == 0) {
-                    const uint32_t lane = (uint32_t)(i & (lanes - 1)) + k;
-                    enc->word = word;
-                    s2c_status status = s2c_push_symbol(enc, symbols[i + k], indexes[i + k], lane);
-                    if (status != S2C_OK)
-                        return status;
-                    word = enc->word;
-                    continue;
-                }
-                *--word = (uint16_t)x;
-                x >>= 16;
-            }
-            states[k] = push(entry, freq, x);
-        }
+        enc->word = word;
+        for (size_t k = i + group; k-- > i && status == S2C_OK;)
+            status = s2c_push_symbol(enc, symbols[k], indexes[k], (uint32_t)(k & (lanes - 1)));
+        word = enc->word;
     }
     enc->word = word;
-    return S2C_OK;
+    return status;
 }
 
 S2C_INLINE size_t pop_rows(s2c_decoder *dec, const uint8_t *indexes, size_t count, int16_t *symbols, uint32_t lanes)
@@ -84,15 +98,17 @@ S2C_INLINE size_t pop_rows(s2c_decoder *dec, const uint8_t *indexes, size_t coun
             break;
         S2C_UNROLL
         for (uint32_t k = 0; k < group; k++) {
-            const uint32_t slot = states[k] & (S2C_TOTAL - 1);
-            const uint32_t entry = table[indexes[i + k] * S2C_TOTAL + slot];
-            const uint32_t x = s2c_dec_freq(entry) * (states[k] >> S2C_PRECISION) + slot - s2c_dec_start(entry);
-            const uint32_t short_of = x < S2C_STATE_MIN;
-            states[k] = short_of ? x << 16 | s2c_load16(word) : x;
-            word += 2 * short_of;
+            const uint32_t place = (uint32_t)indexes[i + k] << S2C_PRECISION | (states[k] & (S2C_TOTAL - 1));
+            const uint32_t entry = table[place];
+            uint32_t x = s2c_dec_freq(entry) * (states[k] >> S2C_PRECISION) + s2c_dec_offset(entry);
+            if (S2C_UNLIKELY(x < S2C_STATE_MIN)) {
+                x = x << 16 | s2c_load16(word);
+                word += 2;
+            }
+            states[k] = x;
             symbols[i + k] = (int16_t)s2c_dec_symbol(entry);
-            if (S2C_UNLIKELY(symbols[i + k] == S2C_SLOW)) {
-                dec->status = s2c_read_slow(dec, indexes[i + k], s2c_dec_start(entry), &symbols[i + k]);
+            if (S2C_UNLIKELY(s2c_dec_symbol(entry) == S2C_SLOW)) {
+                dec->status = s2c_read_slow(dec, place, &symbols[i + k]);
                 if (dec->status != S2C_OK)
                     goto stop;
             }

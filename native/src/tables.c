@@ -49,25 +49,34 @@ static uint32_t floor_log2(uint32_t v)
     return log;
 }
 
-/* Division by a frequency f is a product with r = ceil(2^(32 + k) / f), k = floor(log2 f), shifted down by 32 + k.
- * It is exact: r * f = 2^(32 + k) + e with e < f < 2^(k + 1), so for a state x < 2^31 the product is too large by
- * x * e / (f * 2^(32 + k)) < 1 / f.  r is below 2^32 unless f is a power of two; then k - 1 does, with e = 0.  There
- * is no k - 1 for f = 1: 2^32 - 1 gives x - 1 for x >= 1, and the start makes up for the one that is missing. */
+/* Division of a state by a frequency f is a product with r = ceil(2^43 / f), shifted down by 43.  It is exact: r * f =
+ * 2^43 + e with e < f, so for x < f * 2^19 the product is too large by x * e / (f * 2^43) < 1 / f.  It stays below
+ * 2^62 + 2^31. */
 static s2c_enc_entry enc_entry(uint32_t freq, uint32_t start)
+{
+    const uint64_t reciprocal = (((uint64_t)1 << 43) + freq - 1) / freq;
+    return (s2c_enc_entry){reciprocal, freq << S2C_WORD_SHIFT, (uint16_t)start, (uint16_t)(S2C_TOTAL - freq)};
+}
+
+/* The same in 32 bits: r = ceil(2^(32 + k) / f), k = floor(log2 f), shifted down by 32 + k.  Here e < f < 2^(k + 1), so
+ * for x < 2^31 the product is too large by x * e / (f * 2^(32 + k)) < 1 / f.  r is below 2^32 unless f is a power of two;
+ * then k - 1 does, with e = 0.  There is no k - 1 for f = 1: 2^32 - 1 gives x - 1 for x >= 1, and the start makes up
+ * for the one that is missing. */
+static s2c_vector_entry vector_entry(uint32_t freq, uint32_t start)
 {
     uint32_t shift = floor_log2(freq);
 
     if (freq == 1)
-        return (s2c_enc_entry){UINT32_MAX, freq | (start + S2C_TOTAL - 1) << 13};
+        return (s2c_vector_entry){UINT32_MAX, freq | (start + S2C_TOTAL - 1) << 13};
     if ((freq & (freq - 1)) == 0)
         shift--;
     const uint64_t power = (uint64_t)1 << (32 + shift);
-    return (s2c_enc_entry){(uint32_t)((power + freq - 1) / freq), freq | start << 13 | shift << 26};
+    return (s2c_vector_entry){(uint32_t)((power + freq - 1) / freq), freq | start << 13 | shift << 26};
 }
 
-static uint32_t dec_entry(int32_t symbol, uint32_t freq, uint32_t start)
+static uint32_t dec_entry(int32_t symbol, uint32_t freq, uint32_t offset)
 {
-    return (uint32_t)symbol << 25 | freq << 12 | start;
+    return (uint32_t)symbol << 25 | freq << 12 | offset;
 }
 
 /* About 16 * log2(4096 / freq), linear between powers of two: only the choice of lanes rests on it. */
@@ -82,8 +91,9 @@ static uint8_t cost(uint32_t freq)
 static void build_skipped(s2c_tables *tables, uint32_t t)
 {
     tables->small[t * S2C_SMALL + S2C_SMALL_HALF] = enc_entry(S2C_TOTAL, 0);
+    tables->vector_small[t * S2C_SMALL + S2C_SMALL_HALF] = vector_entry(S2C_TOTAL, 0);
     for (uint32_t slot = 0; slot < S2C_TOTAL; slot++)
-        tables->dec[t * S2C_TOTAL + slot] = dec_entry(0, S2C_TOTAL, 0);
+        tables->dec[t * S2C_TOTAL + slot] = dec_entry(0, S2C_TOTAL, slot);
 }
 
 static void build_table(s2c_tables *tables, uint32_t t, const uint16_t *freqs)
@@ -96,13 +106,15 @@ static void build_table(s2c_tables *tables, uint32_t t, const uint16_t *freqs)
         const int plain = id < size - 1 && tables->shifts[t] == 0;
         const s2c_enc_entry entry = enc_entry(freqs[id], start);
         const uint32_t place = (uint32_t)(value + S2C_SMALL_HALF);
-        if (plain && place < S2C_SMALL)
+        if (plain && place < S2C_SMALL) {
             tables->small[t * S2C_SMALL + place] = entry;
+            tables->vector_small[t * S2C_SMALL + place] = vector_entry(freqs[id], start);
+        }
         tables->enc_entries[tables->enc_base[t] + id] = entry;
         tables->costs[tables->enc_base[t] + id] = cost(freqs[id]);
         const int32_t symbol = plain && value > S2C_SLOW && value < -S2C_SLOW ? value : S2C_SLOW;
         for (uint32_t slot = start; slot < start + freqs[id]; slot++) {
-            tables->dec[t * S2C_TOTAL + slot] = dec_entry(symbol, freqs[id], start);
+            tables->dec[t * S2C_TOTAL + slot] = dec_entry(symbol, freqs[id], slot - start);
             tables->ids[t * S2C_TOTAL + slot] = (uint8_t)id;
         }
         start += freqs[id];

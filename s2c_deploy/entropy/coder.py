@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from s2c_deploy.entropy.native import Batch, Buffer, DecoderInfo, as_bytes, library
+from s2c_deploy.entropy.native import Buffer, DecoderInfo, as_bytes, library
 from s2c_deploy.entropy.tables import FrequencyTables
 from s2c_deploy.errors import BitstreamError, BundleError, EngineError, InputError
 
@@ -81,7 +81,7 @@ class Tables:
 
     @property
     def simd(self) -> str:
-        """The instructions that the coder uses with these tables: ``avx2``, ``neon`` or ``scalar``; all give the same bytes."""
+        """The instructions that code with these tables: ``avx2``, ``neon`` or ``scalar``.  All give the same bytes."""
         return str(library().s2c_tables_simd(self.handle).decode("ascii"))
 
     def close(self) -> None:
@@ -106,9 +106,12 @@ class Tables:
             self.close()
 
 
-def _check_array(array: object, dtype: Any, name: str) -> npt.NDArray[Any]:
+_INT16, _UINT8 = np.dtype(np.int16), np.dtype(np.uint8)
+_Byte = ctypes.c_char * 1
+
+
+def _check_array(array: object, wanted: np.dtype[Any], name: str) -> npt.NDArray[Any]:
     """``array`` if it is a C-contiguous numpy array of this dtype, else :class:`InputError`."""
-    wanted = np.dtype(dtype)
     if not isinstance(array, np.ndarray):
         raise InputError(f"{name} must be a numpy array of {wanted}, found {type(array).__name__}")
     if array.dtype != wanted:
@@ -116,6 +119,13 @@ def _check_array(array: object, dtype: Any, name: str) -> npt.NDArray[Any]:
     if not array.flags.c_contiguous:
         raise InputError(f"{name} must be C-contiguous", hint="pass numpy.ascontiguousarray(array)")
     return array
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    """Where a C-contiguous array begins, without the detour of ``array.ctypes`` if it can be written to."""
+    if array.flags.writeable and array.size:
+        return ctypes.addressof(_Byte.from_buffer(array.data))
+    return array.ctypes.data
 
 
 class Encoder:
@@ -128,6 +138,7 @@ class Encoder:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._batches: list[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]] = []
+        self._table: list[int] = []  # the same as s2c_batch: two addresses and a count, each as large as a pointer
 
     @property
     def batches(self) -> tuple[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]], ...]:
@@ -139,11 +150,12 @@ class Encoder:
 
         Raises :class:`InputError` for any other kind of array.
         """
-        _check_array(symbols, np.int16, "symbols")
-        _check_array(indexes, np.uint8, "indexes")
+        _check_array(symbols, _INT16, "symbols")
+        _check_array(indexes, _UINT8, "indexes")
         if symbols.shape != indexes.shape:
             raise InputError(f"symbols and indexes differ in shape: {symbols.shape} and {indexes.shape}")
         self._batches.append((symbols, indexes))
+        self._table += (_address(symbols), _address(indexes), symbols.size)
 
     def finish(self, lanes_log2: int | None = None) -> bytes:
         """Codes everything pushed so far into one payload and leaves the encoder empty.
@@ -156,15 +168,15 @@ class Encoder:
             raise InputError(f"lanes_log2 must be 0 to {MAX_LANES_LOG2}, found {lanes_log2}")
         lib = library()
         kept, self._batches = self._batches, []
-        batches = (Batch * len(kept))(*[Batch(s.ctypes.data, i.ctypes.data, s.size) for s, i in kept])
-        out = np.empty(lib.s2c_encode_bound(sum(s.size for s, _ in kept)), np.uint8)
+        table, self._table = np.array(self._table, np.uintp), []
+        out = np.empty(lib.s2c_encode_bound(int(table[2::3].sum())), np.uint8)
         written = ctypes.c_size_t()
         status = lib.s2c_encode(
             self._tables.handle,
             _LANES_AUTO if lanes_log2 is None else lanes_log2,
-            batches,
+            _address(table),
             len(kept),
-            out.ctypes.data,
+            _address(out),
             out.size,
             ctypes.byref(written),
         )
@@ -231,15 +243,15 @@ class Decoder:
         :class:`BitstreamError` if the payload does not hold them, :class:`InputError` for wrong arrays or
         an index without a table.
         """
-        _check_array(indexes, np.uint8, "indexes")
+        _check_array(indexes, _UINT8, "indexes")
         if out is None:
-            out = np.empty(indexes.shape, np.int16)
-        _check_array(out, np.int16, "out")
-        if out.shape != indexes.shape:
+            out = np.empty(indexes.shape, _INT16)
+        elif _check_array(out, _INT16, "out").shape != indexes.shape:
             raise InputError(f"out and indexes differ in shape: {out.shape} and {indexes.shape}")
         self._tables.handle  # noqa: B018 - raises if the tables were closed under this decoder
-        status = library().s2c_decoder_read(self._handle, indexes.ctypes.data, indexes.size, out.ctypes.data)
-        self._check(status)
+        status = library().s2c_decoder_read(self._handle, _address(indexes), indexes.size, _address(out))
+        if status != _OK:
+            self._check(status)
         return out
 
     def finish(self) -> None:

@@ -24,16 +24,6 @@ LIBRARY_NAME = ("" if sys.platform == "win32" else "lib") + "s2c_native" + _SUFF
 Buffer = bytes | bytearray | memoryview | np.ndarray[Any, Any]
 
 
-class Batch(ctypes.Structure):
-    """``s2c_batch`` of s2c.h."""
-
-    _fields_ = (
-        ("symbols", ctypes.c_void_p),
-        ("indexes", ctypes.c_void_p),
-        ("count", ctypes.c_size_t),
-    )
-
-
 class DecoderInfo(ctypes.Structure):
     """``s2c_decoder_info`` of s2c.h."""
 
@@ -64,7 +54,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "s2c_encode_bound": (_SIZE, [_SIZE]),
     "s2c_encode": (
         _STATUS,
-        [_POINTER, _U32, ctypes.POINTER(Batch), _SIZE, _POINTER, _SIZE, _SIZE_OUT],
+        [_POINTER, _U32, _POINTER, _SIZE, _POINTER, _SIZE, _SIZE_OUT],
     ),
     "s2c_decoder_create": (_STATUS, [_POINTER, _POINTER, _SIZE, _HANDLE_OUT]),
     "s2c_decoder_read": (_STATUS, [_POINTER, _POINTER, _SIZE, _POINTER]),

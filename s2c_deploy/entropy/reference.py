@@ -20,7 +20,7 @@ from s2c_deploy.entropy.tables import (
 from s2c_deploy.errors import BitstreamError, InputError
 
 STATE_MIN, STATE_END = 1 << 15, 1 << 31
-MAX_TAIL = 1024  # coded symbols in the tail, at most
+MAX_TAIL = 2048  # coded symbols in the tail, at most
 MAX_PREFIX = 16  # zeros before an escape's Exp-Golomb code
 
 
