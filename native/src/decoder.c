@@ -48,12 +48,11 @@ static s2c_status get_exp_golomb(s2c_decoder *dec, uint32_t *value)
     return status;
 }
 
-/* The symbol at index << 12 | slot: an escape, one with raw low bits, or one that an entry has no room for. */
-s2c_status s2c_read_slow(s2c_decoder *dec, uint32_t place, int16_t *symbol)
+/* The symbol of a code: an escape, one with raw low bits, or one that an entry has no room for. */
+s2c_status s2c_read_slow(s2c_decoder *dec, uint32_t index, uint32_t code, int16_t *symbol)
 {
     const s2c_tables *tables = dec->tables;
-    const uint32_t index = place >> S2C_PRECISION;
-    const uint32_t id = tables->ids[place];
+    const uint32_t id = code - tables->base[index];
     const uint32_t shift = tables->shifts[index];
     uint32_t extra = 0, low = 0;
     s2c_status status = S2C_OK;
@@ -78,9 +77,10 @@ s2c_status s2c_read_slow(s2c_decoder *dec, uint32_t place, int16_t *symbol)
 /* Pops a symbol from a state; rows_scalar.c has the invariant. */
 static s2c_status pop(s2c_decoder *dec, uint32_t index, uint32_t *state, int16_t *symbol)
 {
-    const uint32_t place = index << S2C_PRECISION | (*state & (S2C_TOTAL - 1));
-    const uint32_t entry = dec->tables->dec[place];
-    uint32_t x = s2c_dec_freq(entry) * (*state >> S2C_PRECISION) + s2c_dec_offset(entry);
+    const uint32_t slot = *state & (S2C_TOTAL - 1);
+    const uint32_t code = dec->tables->codes[index << S2C_PRECISION | slot];
+    const uint32_t entry = dec->tables->dec_entries[code];
+    uint32_t x = s2c_dec_freq(entry) * (*state >> S2C_PRECISION) + slot - s2c_dec_start(entry);
 
     if (x < S2C_STATE_MIN) {
         if (dec->word_end - dec->word < 2)
@@ -90,7 +90,7 @@ static s2c_status pop(s2c_decoder *dec, uint32_t index, uint32_t *state, int16_t
     }
     *state = x;
     *symbol = (int16_t)s2c_dec_symbol(entry);
-    return *symbol == S2C_SLOW ? s2c_read_slow(dec, place, symbol) : S2C_OK;
+    return *symbol == S2C_SLOW ? s2c_read_slow(dec, index, code, symbol) : S2C_OK;
 }
 
 /* Symbols [i, limit) of a batch, lane after lane. */

@@ -19,7 +19,7 @@ s2c_status s2c_push_symbol(s2c_encoder *enc, int32_t symbol, uint32_t index, uin
         s2c_status status = s2c_map(enc, symbol, index, &id);
         if (status != S2C_OK)
             return status;
-        entry = enc->tables->enc_entries[enc->tables->enc_base[index] + id];
+        entry = enc->tables->enc_entries[enc->tables->base[index] + id];
     }
     enc->states[lane] = s2c_push(&entry, enc->states[lane], &enc->word);
     return S2C_OK;

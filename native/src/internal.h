@@ -56,8 +56,8 @@ typedef struct s2c_vector_entry {
 #define S2C_SMALL 32u
 #define S2C_SMALL_HALF 16
 
-/* What a pop needs of one (index, slot), in one number: from the top the symbol (7 bits, signed; S2C_SLOW: ask
- * s2c_read_slow), its frequency (13 bits), and how far the slot is above the symbol's first (12 bits). */
+/* What a pop needs of one (table, id), in one number: from the top the symbol (7 bits, signed; S2C_SLOW: ask
+ * s2c_read_slow), its frequency (13 bits) and its first slot (12 bits). */
 #define S2C_SLOW (-64)
 
 S2C_INLINE uint32_t s2c_dec_freq(uint32_t entry)
@@ -65,7 +65,7 @@ S2C_INLINE uint32_t s2c_dec_freq(uint32_t entry)
     return entry >> 12 & 8191;
 }
 
-S2C_INLINE uint32_t s2c_dec_offset(uint32_t entry)
+S2C_INLINE uint32_t s2c_dec_start(uint32_t entry)
 {
     return entry & 4095;
 }
@@ -81,7 +81,7 @@ struct s2c_tables {
     const s2c_kernels *kernels;
     uint32_t count;
     uint32_t skip_below;
-    uint32_t enc_base[S2C_MAX_TABLES]; /* a table's id 0 in enc_entries and costs */
+    uint32_t base[S2C_MAX_TABLES]; /* the code of a table's id 0 */
     uint16_t sizes[S2C_MAX_TABLES];
     int32_t centers[S2C_MAX_TABLES];
     uint8_t shifts[S2C_MAX_TABLES];
@@ -90,10 +90,11 @@ struct s2c_tables {
     s2c_enc_entry small[S2C_MAX_TABLES * S2C_SMALL]; /* those past count are missing */
     s2c_vector_entry vector_small[S2C_MAX_TABLES * S2C_SMALL];
     /* The rest lies in the same allocation. */
-    s2c_enc_entry *enc_entries; /* all ids of all tables */
-    uint32_t *dec;              /* [index << 12 | slot] */
-    uint8_t *costs;             /* about 16 * log2(4096 / freq), for estimates */
-    uint8_t *ids;               /* [index << 12 | slot], for slow symbols only */
+    s2c_enc_entry *enc_entries; /* [code]: all ids of all tables */
+    uint32_t *dec_entries;      /* [code] */
+    uint16_t *codes;            /* [index << 12 | slot].  Half the size of entries: networks run between two batches, so
+                                 * each finds its tables out of the near caches. */
+    uint8_t *costs;             /* [code]: about 16 * log2(4096 / freq), for estimates */
 };
 
 /* ---- coding ---- */
@@ -160,7 +161,7 @@ size_t s2c_estimate_size(const s2c_tables *tables, const s2c_batch *batches, siz
 
 /* One symbol of lane `lane`, by whatever way it needs (encoder.c, decoder.c). */
 s2c_status s2c_push_symbol(s2c_encoder *enc, int32_t symbol, uint32_t index, uint32_t lane);
-s2c_status s2c_read_slow(s2c_decoder *dec, uint32_t place, int16_t *symbol);
+s2c_status s2c_read_slow(s2c_decoder *dec, uint32_t index, uint32_t code, int16_t *symbol);
 
 /* ---- small things ---- */
 

@@ -122,7 +122,7 @@ static uint32_t estimate_symbol(const s2c_tables *tables, int32_t symbol, uint32
     uint32_t bits = tables->shifts[index];
     for (uint32_t rest = id < escape ? 0 : id - escape + 1; rest; rest >>= 1)
         bits += 2;
-    return 16 * bits + tables->costs[tables->enc_base[index] + (id < escape ? id : escape)];
+    return 16 * bits + tables->costs[tables->base[index] + (id < escape ? id : escape)];
 }
 
 /* The payload's expected size in bytes, from about a thousand symbols at a prime distance, so that no layout of

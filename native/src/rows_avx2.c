@@ -10,6 +10,9 @@
 #define AVX2 __attribute__((target("avx2,popcnt")))
 #define AVX2_INLINE static inline __attribute__((always_inline, target("avx2,popcnt")))
 
+/* Keeps the compiler from taking an array's elements out of registers one by one: loads are cheaper. */
+#define S2C_OPAQUE(array) __asm__ volatile("" : "+m"(array))
+
 /* Whether all indexes of a row are skipped. */
 AVX2_INLINE int row_skipped(const uint8_t *indexes, int vectors, uint64_t addend)
 {
@@ -26,20 +29,27 @@ AVX2_INLINE int row_skipped(const uint8_t *indexes, int vectors, uint64_t addend
 
 /* ---- decoding ---- */
 
-/* The entries at eight places.  Loads by address beat the gather instruction, on AMD by far. */
-AVX2_INLINE __m256i load_entries(const uint32_t *table, __m256i places)
+/* The entry of the code at a place. */
+AVX2_INLINE int load_entry(const s2c_tables *tables, uint64_t place)
+{
+    return (int)tables->dec_entries[tables->codes[place]];
+}
+
+/* Eight of them.  Loads by address beat the gather instruction, on AMD by far. */
+AVX2_INLINE __m256i load_entries(const s2c_tables *tables, __m256i places)
 {
     const __m128i low = _mm256_castsi256_si128(places), high = _mm256_extracti128_si256(places, 1);
     const uint64_t p0 = (uint64_t)_mm_cvtsi128_si64(low), p2 = (uint64_t)_mm_extract_epi64(low, 1);
     const uint64_t p4 = (uint64_t)_mm_cvtsi128_si64(high), p6 = (uint64_t)_mm_extract_epi64(high, 1);
-    __m128i a = _mm_cvtsi32_si128((int)table[(uint32_t)p0]), b = _mm_cvtsi32_si128((int)table[(uint32_t)p4]);
+    __m128i a = _mm_cvtsi32_si128(load_entry(tables, (uint32_t)p0));
+    __m128i b = _mm_cvtsi32_si128(load_entry(tables, (uint32_t)p4));
 
-    a = _mm_insert_epi32(a, (int)table[p0 >> 32], 1);
-    b = _mm_insert_epi32(b, (int)table[p4 >> 32], 1);
-    a = _mm_insert_epi32(a, (int)table[(uint32_t)p2], 2);
-    b = _mm_insert_epi32(b, (int)table[(uint32_t)p6], 2);
-    a = _mm_insert_epi32(a, (int)table[p2 >> 32], 3);
-    b = _mm_insert_epi32(b, (int)table[p6 >> 32], 3);
+    a = _mm_insert_epi32(a, load_entry(tables, p0 >> 32), 1);
+    b = _mm_insert_epi32(b, load_entry(tables, p4 >> 32), 1);
+    a = _mm_insert_epi32(a, load_entry(tables, (uint32_t)p2), 2);
+    b = _mm_insert_epi32(b, load_entry(tables, (uint32_t)p6), 2);
+    a = _mm_insert_epi32(a, load_entry(tables, p2 >> 32), 3);
+    b = _mm_insert_epi32(b, load_entry(tables, p6 >> 32), 3);
     return _mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
 }
 
@@ -50,10 +60,11 @@ AVX2_INLINE __m256i pop8(const s2c_tables *tables, const uint8_t *indexes, __m25
 {
     const __m256i low12 = _mm256_set1_epi32(S2C_TOTAL - 1);
     const __m256i index = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)indexes));
-    *places = _mm256_or_si256(_mm256_slli_epi32(index, S2C_PRECISION), _mm256_and_si256(*state, low12));
-    const __m256i entries = load_entries(tables->dec, *places);
+    const __m256i slot = _mm256_and_si256(*state, low12);
+    *places = _mm256_or_si256(_mm256_slli_epi32(index, S2C_PRECISION), slot);
+    const __m256i entries = load_entries(tables, *places);
     const __m256i freq = _mm256_and_si256(_mm256_srli_epi32(entries, 12), _mm256_set1_epi32(8191));
-    const __m256i offset = _mm256_and_si256(entries, low12);
+    const __m256i offset = _mm256_sub_epi32(slot, _mm256_and_si256(entries, low12));
     const __m256i x = _mm256_add_epi32(_mm256_mullo_epi32(freq, _mm256_srli_epi32(*state, S2C_PRECISION)), offset);
 
     const __m256i wants = _mm256_cmpgt_epi32(_mm256_set1_epi32(S2C_STATE_MIN), x);
@@ -72,7 +83,7 @@ static s2c_status patch(s2c_decoder *dec, const uint32_t *places, uint32_t count
 
     for (uint32_t k = 0; k < count && status == S2C_OK; k++)
         if (symbols[k] == S2C_SLOW)
-            status = s2c_read_slow(dec, places[k], &symbols[k]);
+            status = s2c_read_slow(dec, places[k] >> S2C_PRECISION, dec->tables->codes[places[k]], &symbols[k]);
     return status;
 }
 
@@ -134,24 +145,27 @@ AVX2 static size_t pop_rows_any(s2c_decoder *dec, const uint8_t *indexes, size_t
 
 /* ---- encoding ---- */
 
-/* Pushes eight entries, their reciprocals and infos apart, onto eight states; words leave to before *word, sixteen bytes of
- * which are written. */
-AVX2_INLINE __m256i push8(const s2c_tables *tables, __m256i first, __m256i second, __m256i x, uint16_t **word)
+/* Pushes eight entries onto eight states, unless one of them is missing: then nothing changes, and 0 is returned.  Words
+ * leave to before *word, where sixteen bytes are written. */
+AVX2_INLINE int push8(const s2c_tables *tables, __m256i first, __m256i second, __m256i *states, uint16_t **word)
 {
-    /* first and second hold the entries 0 1 4 5 and 2 3 6 7: what in-lane shuffles pair up again. */
+    /* first and second hold the entries 0 1 4 5 and 2 3 6 7: what in-lane shuffles put in order. */
     const __m256i info = _mm256_castps_si256(
         _mm256_shuffle_ps(_mm256_castsi256_ps(first), _mm256_castsi256_ps(second), 0xdd));
+    const __m256i missing = _mm256_cmpeq_epi32(info, _mm256_setzero_si256());
+    if (S2C_UNLIKELY(!_mm256_testz_si256(missing, missing)))
+        return 0;
     const __m256i freq = _mm256_and_si256(info, _mm256_set1_epi32(8191));
     const __m256i start = _mm256_and_si256(_mm256_srli_epi32(info, 13), _mm256_set1_epi32(8191));
 
-    const __m256i stays = _mm256_cmpgt_epi32(freq, _mm256_srli_epi32(x, S2C_WORD_SHIFT));
+    const __m256i stays = _mm256_cmpgt_epi32(freq, _mm256_srli_epi32(*states, S2C_WORD_SHIFT));
     const uint32_t mask = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(stays)) ^ 255;
-    const __m256i low16 = _mm256_and_si256(x, _mm256_set1_epi32(0xffff));
+    const __m256i low16 = _mm256_and_si256(*states, _mm256_set1_epi32(0xffff));
     const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(low16), _mm256_extracti128_si256(low16, 1));
     _mm_storeu_si128((__m128i *)(*word - 8),
                      _mm_shuffle_epi8(words, _mm_loadu_si128((const __m128i *)tables->squeeze[mask])));
     *word -= __builtin_popcount(mask);
-    x = _mm256_blendv_epi8(_mm256_srli_epi32(x, 16), x, stays);
+    const __m256i x = _mm256_blendv_epi8(_mm256_srli_epi32(*states, 16), *states, stays);
 
     const __m256i even = _mm256_mul_epu32(_mm256_unpacklo_epi32(x, x), first);
     const __m256i odd = _mm256_mul_epu32(_mm256_unpackhi_epi32(x, x), second);
@@ -159,26 +173,19 @@ AVX2_INLINE __m256i push8(const s2c_tables *tables, __m256i first, __m256i secon
         _mm256_shuffle_ps(_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd), 0xdd));
     const __m256i quotient = _mm256_srlv_epi32(high, _mm256_srli_epi32(info, 26));
     const __m256i grow = _mm256_mullo_epi32(quotient, _mm256_sub_epi32(_mm256_set1_epi32(S2C_TOTAL), freq));
-    return _mm256_add_epi32(_mm256_add_epi32(x, start), grow);
+    *states = _mm256_add_epi32(_mm256_add_epi32(x, start), grow);
+    return 1;
 }
 
-/* All ones at the infos without a frequency.  A reciprocal is never 0, a missing entry's is: it serves as well. */
-AVX2_INLINE __m256i missing_entries(__m256i first, __m256i second)
+/* Four entries, a and b in the lower half. */
+AVX2_INLINE __m256i load_four(const s2c_vector_entry *small, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {
-    const __m256i zero = _mm256_setzero_si256();
+    __m128 low = _mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)&small[a]));
+    __m128 high = _mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)&small[c]));
 
-    return _mm256_or_si256(_mm256_cmpeq_epi32(first, zero), _mm256_cmpeq_epi32(second, zero));
-}
-
-/* The entries at four of eight places, a and b in the lower half. */
-AVX2_INLINE __m256i load_four(const s2c_vector_entry *small, const uint16_t *places, int a, int b, int c, int d)
-{
-    __m128i low = _mm_loadl_epi64((const __m128i *)&small[places[a]]);
-    __m128i high = _mm_loadl_epi64((const __m128i *)&small[places[c]]);
-
-    low = _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(low), (const __m64 *)&small[places[b]]));
-    high = _mm_castps_si128(_mm_loadh_pi(_mm_castsi128_ps(high), (const __m64 *)&small[places[d]]));
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+    low = _mm_loadh_pi(low, (const __m64 *)&small[b]);
+    high = _mm_loadh_pi(high, (const __m64 *)&small[d]);
+    return _mm256_castps_si256(_mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1));
 }
 
 /* Eight symbols of which some have no entry at hand, one by one. */
@@ -201,13 +208,30 @@ AVX2_INLINE int row_zero(const int16_t *symbols, int vectors)
     return _mm_testz_si128(any, any);
 }
 
+/* The places of a row's symbols among the small entries; returns whether all of them have one.  One that has none gets
+ * a wrong one, which is there. */
+AVX2_INLINE int place_row(const int16_t *symbols, const uint8_t *indexes, int vectors, uint16_t *places)
+{
+    const __m128i inside = _mm_set1_epi16(S2C_SMALL - 1);
+    __m128i outside = _mm_setzero_si128();
+
+    for (int k = 0; k < vectors; k++) {
+        const __m128i symbol = _mm_add_epi16(_mm_loadu_si128((const __m128i *)(symbols + 8 * k)),
+                                             _mm_set1_epi16(S2C_SMALL_HALF));
+        const __m128i index = _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)(indexes + 8 * k)));
+        outside = _mm_or_si128(outside, _mm_andnot_si128(inside, symbol));
+        _mm_storeu_si128((__m128i *)(places + 8 * k),
+                         _mm_or_si128(_mm_slli_epi16(index, 5), _mm_and_si128(symbol, inside)));
+    }
+    return _mm_testz_si128(outside, outside);
+}
+
 AVX2_INLINE s2c_status push_rows(s2c_encoder *enc, const int16_t *symbols, const uint8_t *indexes, size_t count,
                                  int vectors)
 {
-    const s2c_tables *tables = enc->tables;
-    const uint64_t addend = s2c_skip_addend(tables->skip_below);
-    const __m128i inside = _mm_set1_epi16(S2C_SMALL - 1);
-    uint16_t *word = enc->word;
+    const s2c_vector_entry *small = enc->tables->vector_small;
+    const uint64_t addend = s2c_skip_addend(enc->tables->skip_below);
+    uint16_t *word = enc->word, places[S2C_MAX_LANES];
     __m256i states[8];
 
     for (int k = 0; k < vectors; k++)
@@ -216,26 +240,18 @@ AVX2_INLINE s2c_status push_rows(s2c_encoder *enc, const int16_t *symbols, const
         i -= 8 * (size_t)vectors;
         if (row_skipped(indexes + i, vectors, addend) && row_zero(symbols + i, vectors))
             continue;
+        const int placed = place_row(symbols + i, indexes + i, vectors, places);
         S2C_UNROLL
         for (int k = vectors; k--;) {
-            const size_t at = i + 8 * (size_t)k;
-            const __m128i symbol = _mm_add_epi16(_mm_loadu_si128((const __m128i *)(symbols + at)),
-                                                 _mm_set1_epi16(S2C_SMALL_HALF));
-            const __m128i index = _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)(indexes + at)));
-            const __m128i place = _mm_or_si128(_mm_slli_epi16(index, 5), _mm_and_si128(symbol, inside));
-            uint16_t places[8];
-            _mm_storeu_si128((__m128i *)places, place);
-            const __m256i first = load_four(tables->vector_small, places, 0, 1, 4, 5);
-            const __m256i second = load_four(tables->vector_small, places, 2, 3, 6, 7);
-            const __m256i missing = missing_entries(first, second);
-            if (S2C_LIKELY(_mm_testz_si128(_mm_andnot_si128(inside, symbol), _mm_set1_epi16(-1)) &&
-                           _mm256_testz_si256(missing, missing))) {
-                states[k] = push8(tables, first, second, states[k], &word);
+            const uint16_t *place = places + 8 * k;
+            S2C_OPAQUE(places);
+            const __m256i first = load_four(small, place[0], place[1], place[4], place[5]);
+            const __m256i second = load_four(small, place[2], place[3], place[6], place[7]);
+            if (S2C_LIKELY(placed && push8(enc->tables, first, second, &states[k], &word)))
                 continue;
-            }
             _mm256_storeu_si256((__m256i *)(enc->states + 8 * k), states[k]);
             enc->word = word;
-            s2c_status status = push_each(enc, symbols + at, indexes + at, 8 * (uint32_t)k);
+            s2c_status status = push_each(enc, symbols + i + 8 * k, indexes + i + 8 * k, 8 * (uint32_t)k);
             if (status != S2C_OK)
                 return status;
             word = enc->word;

@@ -82,7 +82,8 @@ S2C_INLINE s2c_status push_rows(s2c_encoder *enc, const int16_t *symbols, const 
 
 S2C_INLINE size_t pop_rows(s2c_decoder *dec, const uint8_t *indexes, size_t count, int16_t *symbols, uint32_t lanes)
 {
-    const uint32_t *table = dec->tables->dec;
+    const uint16_t *codes = dec->tables->codes;
+    const uint32_t *entries = dec->tables->dec_entries;
     const uint64_t addend = s2c_skip_addend(dec->tables->skip_below);
     const uint32_t group = lanes < 8 ? lanes : 8;
     const uint8_t *word = dec->word;
@@ -98,9 +99,10 @@ S2C_INLINE size_t pop_rows(s2c_decoder *dec, const uint8_t *indexes, size_t coun
             break;
         S2C_UNROLL
         for (uint32_t k = 0; k < group; k++) {
-            const uint32_t place = (uint32_t)indexes[i + k] << S2C_PRECISION | (states[k] & (S2C_TOTAL - 1));
-            const uint32_t entry = table[place];
-            uint32_t x = s2c_dec_freq(entry) * (states[k] >> S2C_PRECISION) + s2c_dec_offset(entry);
+            const uint32_t slot = states[k] & (S2C_TOTAL - 1);
+            const uint32_t code = codes[(uint32_t)indexes[i + k] << S2C_PRECISION | slot];
+            const uint32_t entry = entries[code];
+            uint32_t x = s2c_dec_freq(entry) * (states[k] >> S2C_PRECISION) + slot - s2c_dec_start(entry);
             if (S2C_UNLIKELY(x < S2C_STATE_MIN)) {
                 x = x << 16 | s2c_load16(word);
                 word += 2;
@@ -108,7 +110,7 @@ S2C_INLINE size_t pop_rows(s2c_decoder *dec, const uint8_t *indexes, size_t coun
             states[k] = x;
             symbols[i + k] = (int16_t)s2c_dec_symbol(entry);
             if (S2C_UNLIKELY(s2c_dec_symbol(entry) == S2C_SLOW)) {
-                dec->status = s2c_read_slow(dec, place, &symbols[i + k]);
+                dec->status = s2c_read_slow(dec, indexes[i + k], code, &symbols[i + k]);
                 if (dec->status != S2C_OK)
                     goto stop;
             }

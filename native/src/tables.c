@@ -74,9 +74,9 @@ static s2c_vector_entry vector_entry(uint32_t freq, uint32_t start)
     return (s2c_vector_entry){(uint32_t)((power + freq - 1) / freq), freq | start << 13 | shift << 26};
 }
 
-static uint32_t dec_entry(int32_t symbol, uint32_t freq, uint32_t offset)
+static uint32_t dec_entry(int32_t symbol, uint32_t freq, uint32_t start)
 {
-    return (uint32_t)symbol << 25 | freq << 12 | offset;
+    return (uint32_t)symbol << 25 | freq << 12 | start;
 }
 
 /* About 16 * log2(4096 / freq), linear between powers of two: only the choice of lanes rests on it. */
@@ -87,13 +87,14 @@ static uint8_t cost(uint32_t freq)
     return (uint8_t)(16 * (S2C_PRECISION - whole) - ((freq << 4 >> whole) & 15));
 }
 
-/* A skipped table: its one symbol owns all slots, so that coding it leaves every state as it is. */
+/* A skipped table: one symbol owns all slots, so that coding it leaves every state as it is. */
 static void build_skipped(s2c_tables *tables, uint32_t t)
 {
     tables->small[t * S2C_SMALL + S2C_SMALL_HALF] = enc_entry(S2C_TOTAL, 0);
     tables->vector_small[t * S2C_SMALL + S2C_SMALL_HALF] = vector_entry(S2C_TOTAL, 0);
+    tables->dec_entries[tables->base[t]] = dec_entry(0, S2C_TOTAL, 0);
     for (uint32_t slot = 0; slot < S2C_TOTAL; slot++)
-        tables->dec[t * S2C_TOTAL + slot] = dec_entry(0, S2C_TOTAL, slot);
+        tables->codes[t * S2C_TOTAL + slot] = (uint16_t)tables->base[t];
 }
 
 static void build_table(s2c_tables *tables, uint32_t t, const uint16_t *freqs)
@@ -102,22 +103,20 @@ static void build_table(s2c_tables *tables, uint32_t t, const uint16_t *freqs)
     uint32_t start = 0;
 
     for (uint32_t id = 0; id < size; id++) {
+        const uint32_t code = tables->base[t] + id;
         const int32_t value = tables->centers[t] + s2c_unzigzag(id);
         const int plain = id < size - 1 && tables->shifts[t] == 0;
-        const s2c_enc_entry entry = enc_entry(freqs[id], start);
         const uint32_t place = (uint32_t)(value + S2C_SMALL_HALF);
         if (plain && place < S2C_SMALL) {
-            tables->small[t * S2C_SMALL + place] = entry;
+            tables->small[t * S2C_SMALL + place] = enc_entry(freqs[id], start);
             tables->vector_small[t * S2C_SMALL + place] = vector_entry(freqs[id], start);
         }
-        tables->enc_entries[tables->enc_base[t] + id] = entry;
-        tables->costs[tables->enc_base[t] + id] = cost(freqs[id]);
-        const int32_t symbol = plain && value > S2C_SLOW && value < -S2C_SLOW ? value : S2C_SLOW;
-        for (uint32_t slot = start; slot < start + freqs[id]; slot++) {
-            tables->dec[t * S2C_TOTAL + slot] = dec_entry(symbol, freqs[id], slot - start);
-            tables->ids[t * S2C_TOTAL + slot] = (uint8_t)id;
-        }
-        start += freqs[id];
+        tables->enc_entries[code] = enc_entry(freqs[id], start);
+        tables->costs[code] = cost(freqs[id]);
+        const int fits = plain && value > S2C_SLOW && value < -S2C_SLOW;
+        tables->dec_entries[code] = dec_entry(fits ? value : S2C_SLOW, freqs[id], start);
+        for (const uint32_t end = start + freqs[id]; start < end; start++)
+            tables->codes[t * S2C_TOTAL + start] = (uint16_t)code;
     }
 }
 
@@ -146,14 +145,15 @@ static void build_shuffles(s2c_tables *tables)
 static s2c_tables *allocate(uint32_t count, size_t entries)
 {
     const size_t slots = (size_t)count * S2C_TOTAL;
-    s2c_tables *tables = calloc(1, sizeof *tables + slots * (sizeof *tables->dec + sizeof *tables->ids) +
-                                       entries * (sizeof *tables->enc_entries + sizeof *tables->costs));
+    s2c_tables *tables =
+        calloc(1, sizeof *tables + slots * sizeof *tables->codes +
+                      entries * (sizeof *tables->enc_entries + sizeof *tables->dec_entries + sizeof *tables->costs));
     if (tables == NULL)
         return NULL;
     tables->enc_entries = (s2c_enc_entry *)(tables + 1);
-    tables->dec = (uint32_t *)(tables->enc_entries + entries);
-    tables->ids = (uint8_t *)(tables->dec + slots);
-    tables->costs = tables->ids + slots;
+    tables->dec_entries = (uint32_t *)(tables->enc_entries + entries);
+    tables->codes = (uint16_t *)(tables->dec_entries + entries);
+    tables->costs = (uint8_t *)(tables->codes + slots);
     return tables;
 }
 
@@ -186,7 +186,7 @@ s2c_status s2c_tables_create(uint32_t count, const uint16_t *sizes, const uint16
     memcpy(tables->centers, centers, count * sizeof *centers);
     memcpy(tables->shifts, shifts, count * sizeof *shifts);
     for (uint32_t t = 0; t < count; t++) {
-        tables->enc_base[t] = base;
+        tables->base[t] = base;
         if (t < skip_below)
             build_skipped(tables, t);
         else
