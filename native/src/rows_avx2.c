@@ -13,18 +13,22 @@
 /* Keeps the compiler from taking an array's elements out of registers one by one: loads are cheaper. */
 #define S2C_OPAQUE(array) __asm__ volatile("" : "+m"(array))
 
-/* Whether all indexes of a row are skipped. */
-AVX2_INLINE int row_skipped(const uint8_t *indexes, int vectors, uint64_t addend)
+/* Whether all indexes of a row are skipped, that is, at most `last`; never if no table is skipped (last is -1). */
+AVX2_INLINE int row_skipped(const uint8_t *indexes, int vectors, __m128i last, int skips)
 {
-    uint64_t coded = 0, v;
+    __m128i same = _mm_set1_epi8(-1);
 
-    if (addend == UINT64_MAX)
+    if (!skips)
         return 0;
-    for (int k = 0; k < vectors; k++) {
-        memcpy(&v, indexes + 8 * k, sizeof v);
-        coded |= v | (v + addend);
+    if (vectors == 1) {
+        const __m128i v = _mm_loadl_epi64((const __m128i *)indexes);
+        return _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(v, last), v)) == 0xffff;
     }
-    return (coded & 0x8080808080808080u) == 0;
+    for (int k = 0; k < vectors; k += 2) {
+        const __m128i v = _mm_loadu_si128((const __m128i *)(indexes + 8 * k));
+        same = _mm_and_si128(same, _mm_cmpeq_epi8(_mm_min_epu8(v, last), v));
+    }
+    return _mm_movemask_epi8(same) == 0xffff;
 }
 
 /* ---- decoding ---- */
@@ -53,27 +57,32 @@ AVX2_INLINE __m256i load_entries(const s2c_tables *tables, __m256i places)
     return _mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
 }
 
-/* Pops a symbol from each of eight states; returns the entries and, in *places, where they stood.  Sixteen bytes are
- * read at *word. */
-AVX2_INLINE __m256i pop8(const s2c_tables *tables, const uint8_t *indexes, __m256i *state, const uint8_t **word,
-                         __m256i *places)
+/* The places of eight slots: index << 12 | slot. */
+AVX2_INLINE __m256i place_slots(const uint8_t *indexes, __m256i states)
+{
+    const __m256i index = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)indexes));
+    return _mm256_or_si256(_mm256_slli_epi32(index, S2C_PRECISION),
+                           _mm256_and_si256(states, _mm256_set1_epi32(S2C_TOTAL - 1)));
+}
+
+/* Eight states after a pop, before they take up words. */
+AVX2_INLINE __m256i pop8(__m256i states, __m256i entries)
 {
     const __m256i low12 = _mm256_set1_epi32(S2C_TOTAL - 1);
-    const __m256i index = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)indexes));
-    const __m256i slot = _mm256_and_si256(*state, low12);
-    *places = _mm256_or_si256(_mm256_slli_epi32(index, S2C_PRECISION), slot);
-    const __m256i entries = load_entries(tables, *places);
     const __m256i freq = _mm256_and_si256(_mm256_srli_epi32(entries, 12), _mm256_set1_epi32(8191));
-    const __m256i offset = _mm256_sub_epi32(slot, _mm256_and_si256(entries, low12));
-    const __m256i x = _mm256_add_epi32(_mm256_mullo_epi32(freq, _mm256_srli_epi32(*state, S2C_PRECISION)), offset);
+    const __m256i offset = _mm256_sub_epi32(_mm256_and_si256(states, low12), _mm256_and_si256(entries, low12));
+    return _mm256_add_epi32(_mm256_mullo_epi32(freq, _mm256_srli_epi32(states, S2C_PRECISION)), offset);
+}
 
+/* Gives words to those of eight states that want one.  Sixteen bytes are read at *word. */
+AVX2_INLINE __m256i refill8(const s2c_tables *tables, __m256i x, const uint8_t **word)
+{
     const __m256i wants = _mm256_cmpgt_epi32(_mm256_set1_epi32(S2C_STATE_MIN), x);
     const uint32_t mask = (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(wants));
     const __m128i words = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)*word),
                                            _mm_loadu_si128((const __m128i *)tables->spread[mask]));
     *word += 2 * (uint32_t)__builtin_popcount(mask);
-    *state = _mm256_blendv_epi8(x, _mm256_or_si256(_mm256_slli_epi32(x, 16), _mm256_cvtepu16_epi32(words)), wants);
-    return entries;
+    return _mm256_blendv_epi8(x, _mm256_or_si256(_mm256_slli_epi32(x, 16), _mm256_cvtepu16_epi32(words)), wants);
 }
 
 /* The slow symbols of a row, in their order, for the bypass is a string. */
@@ -90,7 +99,8 @@ static s2c_status patch(s2c_decoder *dec, const uint32_t *places, uint32_t count
 AVX2_INLINE size_t pop_rows(s2c_decoder *dec, const uint8_t *indexes, size_t count, int16_t *symbols, int vectors)
 {
     const s2c_tables *tables = dec->tables;
-    const uint64_t addend = s2c_skip_addend(tables->skip_below);
+    const int skips = tables->skip_below > 0;
+    const __m128i last = _mm_set1_epi8((char)(tables->skip_below - 1));
     const __m256i slow = _mm256_set1_epi16(S2C_SLOW);
     const uint8_t *word = dec->word;
     __m256i states[8], entries[8], places[8];
@@ -99,15 +109,25 @@ AVX2_INLINE size_t pop_rows(s2c_decoder *dec, const uint8_t *indexes, size_t cou
     for (int k = 0; k < vectors; k++)
         states[k] = _mm256_loadu_si256((const __m256i *)(dec->states + 8 * k));
     for (; i < count; i += 8 * (size_t)vectors) {
-        if (row_skipped(indexes + i, vectors, addend)) {
+        if (row_skipped(indexes + i, vectors, last, skips)) {
             memset(symbols + i, 0, 16 * (size_t)vectors);
             continue;
         }
         if (S2C_UNLIKELY(dec->word_end - word < 16 * vectors))
             break;
+        /* Step by step for the whole row, so that its loads are all on their way together. */
         S2C_UNROLL
         for (int k = 0; k < vectors; k++)
-            entries[k] = pop8(tables, indexes + i + 8 * k, &states[k], &word, &places[k]);
+            places[k] = place_slots(indexes + i + 8 * k, states[k]);
+        S2C_UNROLL
+        for (int k = 0; k < vectors; k++)
+            entries[k] = load_entries(tables, places[k]);
+        S2C_UNROLL
+        for (int k = 0; k < vectors; k++)
+            states[k] = pop8(states[k], entries[k]);
+        S2C_UNROLL
+        for (int k = 0; k < vectors; k++)
+            states[k] = refill8(tables, states[k], &word);
         __m256i any = _mm256_setzero_si256();
         S2C_UNROLL
         for (int k = 0; k < vectors; k += 2) {
@@ -230,7 +250,8 @@ AVX2_INLINE s2c_status push_rows(s2c_encoder *enc, const int16_t *symbols, const
                                  int vectors)
 {
     const s2c_vector_entry *small = enc->tables->vector_small;
-    const uint64_t addend = s2c_skip_addend(enc->tables->skip_below);
+    const int skips = enc->tables->skip_below > 0;
+    const __m128i last = _mm_set1_epi8((char)(enc->tables->skip_below - 1));
     uint16_t *word = enc->word, places[S2C_MAX_LANES];
     __m256i states[8];
 
@@ -238,7 +259,7 @@ AVX2_INLINE s2c_status push_rows(s2c_encoder *enc, const int16_t *symbols, const
         states[k] = _mm256_loadu_si256((const __m256i *)(enc->states + 8 * k));
     for (size_t i = count; i;) {
         i -= 8 * (size_t)vectors;
-        if (row_skipped(indexes + i, vectors, addend) && row_zero(symbols + i, vectors))
+        if (row_skipped(indexes + i, vectors, last, skips) && row_zero(symbols + i, vectors))
             continue;
         const int placed = place_row(symbols + i, indexes + i, vectors, places);
         S2C_UNROLL

@@ -121,11 +121,17 @@ def _check_array(array: object, wanted: np.dtype[Any], name: str) -> npt.NDArray
     return array
 
 
-def _address(array: npt.NDArray[Any]) -> int:
-    """Where a C-contiguous array begins, without the detour of ``array.ctypes`` if it can be written to."""
-    if array.flags.writeable and array.size:
-        return ctypes.addressof(_Byte.from_buffer(array.data))
-    return array.ctypes.data
+def _address(array: Any, wanted: np.dtype[Any], name: str) -> int:
+    """Where ``array`` begins, if :func:`_check_array` has nothing against it.
+
+    The usual array, writable and not empty, takes a short cut: coding a batch may take no longer than these checks.
+    """
+    if type(array) is np.ndarray and array.dtype is wanted:
+        try:
+            return ctypes.addressof(_Byte.from_buffer(array))  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            pass  # read-only, empty or not contiguous
+    return int(_check_array(array, wanted, name).ctypes.data)
 
 
 class Encoder:
@@ -150,12 +156,11 @@ class Encoder:
 
         Raises :class:`InputError` for any other kind of array.
         """
-        _check_array(symbols, _INT16, "symbols")
-        _check_array(indexes, _UINT8, "indexes")
+        addresses = _address(symbols, _INT16, "symbols"), _address(indexes, _UINT8, "indexes")
         if symbols.shape != indexes.shape:
             raise InputError(f"symbols and indexes differ in shape: {symbols.shape} and {indexes.shape}")
         self._batches.append((symbols, indexes))
-        self._table += (_address(symbols), _address(indexes), symbols.size)
+        self._table += (*addresses, symbols.size)
 
     def finish(self, lanes_log2: int | None = None) -> bytes:
         """Codes everything pushed so far into one payload and leaves the encoder empty.
@@ -174,9 +179,9 @@ class Encoder:
         status = lib.s2c_encode(
             self._tables.handle,
             _LANES_AUTO if lanes_log2 is None else lanes_log2,
-            _address(table),
+            table.ctypes.data,
             len(kept),
-            _address(out),
+            out.ctypes.data,
             out.size,
             ctypes.byref(written),
         )
@@ -227,6 +232,7 @@ class Decoder:
         self._handle: int | None = None
         self._tables = tables
         self._payload = as_bytes(payload)  # the C object reads it in place
+        self._read = library().s2c_decoder_read
         handle = ctypes.c_void_p()
         status = library().s2c_decoder_create(
             tables.handle, self._payload.ctypes.data, self._payload.size, ctypes.byref(handle)
@@ -243,13 +249,14 @@ class Decoder:
         :class:`BitstreamError` if the payload does not hold them, :class:`InputError` for wrong arrays or
         an index without a table.
         """
-        _check_array(indexes, _UINT8, "indexes")
+        source = _address(indexes, _UINT8, "indexes")
         if out is None:
             out = np.empty(indexes.shape, _INT16)
-        elif _check_array(out, _INT16, "out").shape != indexes.shape:
+        target = _address(out, _INT16, "out")
+        if out.shape != indexes.shape:
             raise InputError(f"out and indexes differ in shape: {out.shape} and {indexes.shape}")
         self._tables.handle  # noqa: B018 - raises if the tables were closed under this decoder
-        status = library().s2c_decoder_read(self._handle, _address(indexes), indexes.size, _address(out))
+        status = self._read(self._handle, source, indexes.size, target)
         if status != _OK:
             self._check(status)
         return out
