@@ -37,7 +37,8 @@ extern "C" {
 #define S2C_MAX_SHIFT 15      /* low bits of a symbol sent raw */
 #define S2C_MAX_SYMBOL 32767  /* and the smallest symbol is its negative */
 #define S2C_MAX_LANES_LOG2 6  /* at most 64 lanes */
-#define S2C_LANES_AUTO 255    /* let the encoder choose the lanes from the size it expects */
+#define S2C_MAX_PARTS_LOG2 3  /* at most 8 parts */
+#define S2C_AUTO 255          /* let the encoder choose, from the size that it expects */
 
 typedef enum s2c_status {
     S2C_OK = 0,
@@ -64,7 +65,8 @@ typedef enum s2c_status {
     S2C_ERR_RANGE = 38,       /* a decoded symbol outside [-32767, 32767] */
     S2C_ERR_BODY = 39,        /* words and bypass overlap, or bytes are left between them */
     S2C_ERR_FINAL_STATE = 40, /* a lane does not end in a state that an encoder starts from */
-    S2C_ERR_PADDING = 41      /* the unused bits of the last bypass byte are not zero */
+    S2C_ERR_PADDING = 41,     /* the unused bits of the last bypass byte are not zero */
+    S2C_ERR_PARTS = 42        /* the number or the sizes of the parts are malformed, or all parts are empty */
 } s2c_status;
 
 /* One English sentence for a status, never NULL, valid for ever. */
@@ -107,11 +109,16 @@ typedef struct s2c_batch {
 /* A capacity that is enough for any payload of so many symbols; SIZE_MAX if there is no such size. */
 S2C_API size_t s2c_encode_bound(size_t symbol_count);
 
+typedef struct s2c_encode_options {
+    uint32_t lanes_log2; /* 0..6, or S2C_AUTO: symbols that a machine can work on at a time */
+    uint32_t parts_log2; /* 0..3, or S2C_AUTO: streams that threads can work on at a time; one below some 170 kB */
+    uint32_t threads;    /* 0 and 1: only the caller's.  The payload does not depend on it. */
+} s2c_encode_options;
+
 /* Encodes the batches, in order, into one payload of *written bytes.
- *   lanes_log2  0..6, or S2C_LANES_AUTO
- * Allocates two bytes per symbol while it runs, of which it touches what it needs.  After S2C_ERR_CAPACITY *written
- * is the size needed; after any error out holds nothing useful. */
-S2C_API s2c_status s2c_encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_batch *batches,
+ * Allocates two bytes per symbol while it runs (ten with more parts than one), of which it touches what it needs.  After
+ * S2C_ERR_CAPACITY *written is the size needed; after any error out holds nothing useful. */
+S2C_API s2c_status s2c_encode(const s2c_tables *tables, const s2c_encode_options *options, const s2c_batch *batches,
                               size_t batch_count, uint8_t *out, size_t capacity, size_t *written);
 
 /* ---- decoding -------------------------------------------------------------------------------------------- */
@@ -124,7 +131,8 @@ typedef struct s2c_decoder_info {
     uint64_t words_read;
     uint64_t bypass_bits_read;
     uint64_t symbols_read;     /* symbols of all batches read without error, skipped ones included */
-    uint32_t lanes;
+    uint32_t lanes;            /* of the first part */
+    uint32_t parts;
     uint32_t status;           /* the s2c_status that stopped it, or S2C_OK */
 } s2c_decoder_info;
 
@@ -134,6 +142,10 @@ S2C_API s2c_status s2c_decoder_create(const s2c_tables *tables, const void *data
 
 /* Points an existing decoder at another payload: no allocation. */
 S2C_API s2c_status s2c_decoder_reset(s2c_decoder *decoder, const s2c_tables *tables, const void *data, size_t size);
+
+/* How many threads s2c_decoder_read may use if the payload has parts and the batch is large: 0 and 1 mean only the
+ * caller's, as after a reset. */
+S2C_API void s2c_decoder_set_threads(s2c_decoder *decoder, uint32_t threads);
 
 /* Decodes the next batch: count symbols for count indexes.  Batches must have the sizes that were encoded.
  * After an error the decoder stays in it: every later call returns the same status, until a reset. */

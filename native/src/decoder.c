@@ -1,22 +1,19 @@
-/* The decoder: states are read once, then symbols forward, words from the front of the body, bypass bits from its
- * back.
+/* Reading a stream: states once, then symbols forward, words from the front of the body, bypass bits from its back.
  *
- * Nothing is allocated but the decoder itself, whatever a payload claims.  Words are bounds-checked once per row
+ * Nothing is allocated, whatever a payload claims.  Words are bounds-checked once per row
  * (rows_*.c) while the body has a row of them left, here per word; the bypass is checked at every read.  That the two
- * meet and do not overlap is found at the end: s2c_decoder_finish. */
+ * meet and do not overlap is found at the end: finish. */
 #include "internal.h"
-
-#include <stdlib.h>
 
 /* ---- bypass ---- */
 
-static uint64_t bypass_limit(const s2c_decoder *dec)
+static uint64_t bypass_limit(const s2c_stream *dec)
 {
     return 8 * (uint64_t)(dec->end - dec->body);
 }
 
 /* Reads count <= 16 bits, the lowest first, from bytes that follow each other backward. */
-static s2c_status get_bits(s2c_decoder *dec, uint32_t count, uint32_t *bits)
+static s2c_status get_bits(s2c_stream *dec, uint32_t count, uint32_t *bits)
 {
     if (bypass_limit(dec) - dec->bypass_read < count)
         return S2C_ERR_BYPASS;
@@ -30,7 +27,7 @@ static s2c_status get_bits(s2c_decoder *dec, uint32_t count, uint32_t *bits)
     return S2C_OK;
 }
 
-static s2c_status get_exp_golomb(s2c_decoder *dec, uint32_t *value)
+static s2c_status get_exp_golomb(s2c_stream *dec, uint32_t *value)
 {
     uint32_t prefix = 0, bit = 0, low = 0;
     s2c_status status;
@@ -49,7 +46,7 @@ static s2c_status get_exp_golomb(s2c_decoder *dec, uint32_t *value)
 }
 
 /* The symbol of a code: an escape, one with raw low bits, or one that an entry has no room for. */
-s2c_status s2c_read_slow(s2c_decoder *dec, uint32_t index, uint32_t code, int16_t *symbol)
+s2c_status s2c_read_slow(s2c_stream *dec, uint32_t index, uint32_t code, int16_t *symbol)
 {
     const s2c_tables *tables = dec->tables;
     const uint32_t id = code - tables->base[index];
@@ -75,7 +72,7 @@ s2c_status s2c_read_slow(s2c_decoder *dec, uint32_t index, uint32_t code, int16_
 /* ---- one symbol at a time ---- */
 
 /* Pops a symbol from a state; rows_scalar.c has the invariant. */
-static s2c_status pop(s2c_decoder *dec, uint32_t index, uint32_t *state, int16_t *symbol)
+static s2c_status pop(s2c_stream *dec, uint32_t index, uint32_t *state, int16_t *symbol)
 {
     const uint32_t slot = *state & (S2C_TOTAL - 1);
     const uint32_t code = dec->tables->codes[index << S2C_PRECISION | slot];
@@ -94,7 +91,7 @@ static s2c_status pop(s2c_decoder *dec, uint32_t index, uint32_t *state, int16_t
 }
 
 /* Symbols [i, limit) of a batch, lane after lane. */
-static s2c_status pop_each(s2c_decoder *dec, const uint8_t *indexes, size_t i, size_t limit, int16_t *symbols)
+static s2c_status pop_each(s2c_stream *dec, const uint8_t *indexes, size_t i, size_t limit, int16_t *symbols)
 {
     const uint32_t mask = (1u << dec->lanes_log2) - 1;
     s2c_status status = S2C_OK;
@@ -106,7 +103,7 @@ static s2c_status pop_each(s2c_decoder *dec, const uint8_t *indexes, size_t i, s
 
 /* The encoder hid the first words that it got in the states from which it started the lanes above 0: here the states
  * become words again, and lane 0 goes on alone. */
-static s2c_status enter_tail(s2c_decoder *dec)
+static s2c_status enter_tail(s2c_stream *dec)
 {
     const uint32_t lanes = 1u << dec->lanes_log2;
 
@@ -124,7 +121,7 @@ static s2c_status enter_tail(s2c_decoder *dec)
     return S2C_OK;
 }
 
-static s2c_status pop_tail(s2c_decoder *dec, const uint8_t *indexes, size_t i, size_t count, int16_t *symbols)
+static s2c_status pop_tail(s2c_stream *dec, const uint8_t *indexes, size_t i, size_t count, int16_t *symbols)
 {
     const uint64_t addend = s2c_skip_addend(dec->tables->skip_below);
     s2c_status status = S2C_OK;
@@ -146,7 +143,7 @@ static s2c_status pop_tail(s2c_decoder *dec, const uint8_t *indexes, size_t i, s
 
 /* An encoder gives lane 0 no more than it has to: the tail starts at the symbol that yields the last word the other
  * lanes have room for, or at the last coded symbol that a tail may hold, or at the first of all. */
-static int tail_is_shortest(const s2c_decoder *dec)
+static int tail_is_shortest(const s2c_stream *dec)
 {
     if (dec->tail_coded > S2C_MAX_TAIL)
         return 0;
@@ -168,7 +165,7 @@ static int indexes_valid(const uint8_t *indexes, size_t count, uint32_t tables)
     return count == 0 || largest < tables;
 }
 
-static s2c_status read(s2c_decoder *dec, const uint8_t *indexes, size_t count, int16_t *symbols)
+static s2c_status read(s2c_stream *dec, const uint8_t *indexes, size_t count, int16_t *symbols)
 {
     s2c_status status = S2C_OK;
     size_t limit = 0;
@@ -184,14 +181,10 @@ static s2c_status read(s2c_decoder *dec, const uint8_t *indexes, size_t count, i
     return status == S2C_OK && limit < count ? pop_tail(dec, indexes, limit, count, symbols) : status;
 }
 
-s2c_status s2c_decoder_read(s2c_decoder *dec, const uint8_t *indexes, size_t count, int16_t *symbols)
+s2c_status s2c_stream_read(s2c_stream *dec, const uint8_t *indexes, size_t count, int16_t *symbols)
 {
-    if (dec == NULL)
-        return S2C_ERR_ARGUMENT;
     if (dec->status != S2C_OK)
         return dec->status;
-    if (count && (indexes == NULL || symbols == NULL || dec->finished))
-        return S2C_ERR_ARGUMENT;
     if (!indexes_valid(indexes, count, dec->tables->count))
         dec->status = S2C_ERR_INDEX;
     else
@@ -201,31 +194,29 @@ s2c_status s2c_decoder_read(s2c_decoder *dec, const uint8_t *indexes, size_t cou
     return dec->status;
 }
 
-/* ---- payload ---- */
+/* ---- head and end ---- */
 
-/* LEB128 in its shortest form; at most 9 bytes, for no picture has 2^63 symbols. */
-static s2c_status read_number(const uint8_t **p, const uint8_t *end, uint64_t *number)
+int s2c_read_number(const uint8_t **p, const uint8_t *end, uint64_t *number)
 {
     *number = 0;
     for (uint32_t shift = 0; shift < 63 && *p < end; shift += 7) {
         const uint8_t byte = *(*p)++;
         *number |= (uint64_t)(byte & 127) << shift;
         if (byte < 128)
-            return byte == 0 && shift ? S2C_ERR_SPLIT : S2C_OK;
+            return byte != 0 || shift == 0;
     }
-    return S2C_ERR_SPLIT;
+    return 0;
 }
 
-static s2c_status parse(s2c_decoder *dec, const uint8_t *p, size_t size)
+static s2c_status parse(s2c_stream *dec, const uint8_t *p, size_t size)
 {
     const uint8_t *end = p + size;
 
     if (*p > S2C_MAX_LANES_LOG2)
         return S2C_ERR_LANES;
     dec->lanes_log2 = *p++;
-    s2c_status status = dec->lanes_log2 ? read_number(&p, end, &dec->split) : S2C_OK;
-    if (status != S2C_OK)
-        return status;
+    if (dec->lanes_log2 && !s2c_read_number(&p, end, &dec->split))
+        return S2C_ERR_SPLIT;
     if ((size_t)(end - p) >> 2 < (size_t)1 << dec->lanes_log2)
         return S2C_ERR_TRUNCATED;
     for (uint32_t lane = 0; lane < 1u << dec->lanes_log2; lane++, p += 4) {
@@ -239,16 +230,11 @@ static s2c_status parse(s2c_decoder *dec, const uint8_t *p, size_t size)
     return S2C_OK;
 }
 
-s2c_status s2c_decoder_reset(s2c_decoder *dec, const s2c_tables *tables, const void *data, size_t size)
+s2c_status s2c_stream_open(s2c_stream *dec, const s2c_tables *tables, const uint8_t *data, size_t size)
 {
     static const uint8_t nothing[1];
 
-    if (dec == NULL)
-        return S2C_ERR_ARGUMENT;
     memset(dec, 0, sizeof *dec);
-    dec->status = S2C_ERR_ARGUMENT;
-    if (tables == NULL || (data == NULL && size))
-        return S2C_ERR_ARGUMENT;
     dec->tables = tables;
     dec->split = UINT64_MAX;
     dec->states[0] = S2C_STATE_MIN;
@@ -258,24 +244,8 @@ s2c_status s2c_decoder_reset(s2c_decoder *dec, const s2c_tables *tables, const v
     return dec->status;
 }
 
-s2c_status s2c_decoder_create(const s2c_tables *tables, const void *data, size_t size, s2c_decoder **out)
-{
-    if (out == NULL)
-        return S2C_ERR_ARGUMENT;
-    *out = NULL;
-    s2c_decoder *dec = malloc(sizeof *dec);
-    if (dec == NULL)
-        return S2C_ERR_MEMORY;
-    s2c_status status = s2c_decoder_reset(dec, tables, data, size);
-    if (status != S2C_OK)
-        free(dec);
-    else
-        *out = dec;
-    return status;
-}
-
 /* Words and bypass must have used up the body, with less than a byte of zeros between them. */
-static s2c_status check_body(s2c_decoder *dec)
+static s2c_status check_body(s2c_stream *dec)
 {
     const uint64_t bits = 8 * (uint64_t)(dec->end - dec->body_word);
     uint32_t padding = 0;
@@ -286,7 +256,7 @@ static s2c_status check_body(s2c_decoder *dec)
     return padding ? S2C_ERR_PADDING : S2C_OK;
 }
 
-static s2c_status finish(s2c_decoder *dec)
+static s2c_status finish(s2c_stream *dec)
 {
     const uint32_t lanes_log2 = dec->lanes_log2;
 
@@ -308,33 +278,11 @@ static s2c_status finish(s2c_decoder *dec)
     return dec->states[0] == S2C_STATE_MIN ? S2C_OK : S2C_ERR_FINAL_STATE;
 }
 
-s2c_status s2c_decoder_finish(s2c_decoder *dec)
+s2c_status s2c_stream_finish(s2c_stream *dec)
 {
-    if (dec == NULL)
-        return S2C_ERR_ARGUMENT;
     if (dec->status == S2C_OK && !dec->finished) {
         dec->status = finish(dec);
         dec->finished = 1;
     }
     return dec->status;
-}
-
-void s2c_decoder_get_info(const s2c_decoder *dec, s2c_decoder_info *info)
-{
-    if (info == NULL)
-        return;
-    memset(info, 0, sizeof *info);
-    if (dec == NULL)
-        return;
-    info->body_bytes = (uint64_t)(dec->end - dec->body);
-    info->words_read = (uint64_t)((dec->in_tail ? dec->body_word : dec->word) - dec->body) / 2;
-    info->bypass_bits_read = dec->bypass_read;
-    info->symbols_read = dec->position;
-    info->lanes = 1u << dec->lanes_log2;
-    info->status = dec->status;
-}
-
-void s2c_decoder_free(s2c_decoder *dec)
-{
-    free(dec);
 }

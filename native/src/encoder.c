@@ -1,4 +1,4 @@
-/* The encoder: one pass over all symbols, from the last to the first, as rANS wants it.
+/* Writing a stream: one pass over all symbols, from the last to the first, as rANS wants it.
  *
  * Words and bypass bits appear in the reverse of the order in which they are read, so both are collected backward. */
 #include "internal.h"
@@ -83,7 +83,7 @@ static s2c_status push_batch(s2c_encoder *enc, const s2c_batch *batch, size_t le
 
 /* ---- payload ---- */
 
-static uint8_t *put_number(uint8_t *out, uint64_t number)
+uint8_t *s2c_put_number(uint8_t *out, uint64_t number)
 {
     for (; number >> 7; number >>= 7)
         *out++ = (uint8_t)(number | 128);
@@ -97,7 +97,7 @@ static s2c_status assemble(const s2c_encoder *enc, uint64_t split, const uint16_
 {
     const uint32_t lanes = 1u << enc->lanes_log2;
     uint8_t head[1 + 9] = {(uint8_t)enc->lanes_log2};
-    const size_t head_size = enc->lanes_log2 ? (size_t)(put_number(head + 1, split) - head) : 1;
+    const size_t head_size = enc->lanes_log2 ? (size_t)(s2c_put_number(head + 1, split) - head) : 1;
     const size_t words = (size_t)(words_end - enc->word);
 
     *written = head_size + 4 * (size_t)lanes + 2 * words + s2c_bypass_size(&enc->bypass);
@@ -144,7 +144,7 @@ static s2c_status push_tail_choosing(s2c_encoder *enc, uint32_t lanes_log2, cons
     const cursor last = *at;
     uint16_t *const words_end = enc->word;
 
-    if (lanes_log2 != S2C_LANES_AUTO) {
+    if (lanes_log2 != S2C_AUTO) {
         start(enc, lanes_log2, words_end);
         return push_tail(enc, batches, at);
     }
@@ -181,31 +181,15 @@ static s2c_status encode(s2c_encoder *enc, uint32_t lanes_log2, const s2c_batch 
     return assemble(enc, split, words_end, out, capacity, written);
 }
 
-size_t s2c_encode_bound(size_t symbol_count)
-{
-    /* A symbol takes at most one word, an escape of 2 * 16 + 1 bits and 15 raw ones: 8 bytes; 272 hold the head. */
-    return symbol_count > (SIZE_MAX - 272) / 8 ? SIZE_MAX : 272 + 8 * symbol_count;
-}
-
-s2c_status s2c_encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_batch *batches, size_t batch_count,
-                      uint8_t *out, size_t capacity, size_t *written)
+s2c_status s2c_stream_encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_batch *batches, size_t batch_count,
+                             uint8_t *out, size_t capacity, size_t *written)
 {
     s2c_encoder enc = {.tables = tables};
     size_t count = 0;
 
-    if (written == NULL)
-        return S2C_ERR_ARGUMENT;
     *written = 0;
-    if (tables == NULL || (batches == NULL && batch_count) || (out == NULL && capacity) ||
-        (lanes_log2 > S2C_MAX_LANES_LOG2 && lanes_log2 != S2C_LANES_AUTO))
-        return S2C_ERR_ARGUMENT;
-    for (size_t b = 0; b < batch_count; b++) {
-        if ((batches[b].symbols == NULL || batches[b].indexes == NULL) && batches[b].count)
-            return S2C_ERR_ARGUMENT;
-        if (batches[b].count > SIZE_MAX / 4 - S2C_WORD_SLACK - count)
-            return S2C_ERR_ARGUMENT;
+    for (size_t b = 0; b < batch_count; b++)
         count += batches[b].count;
-    }
     /* One word per symbol at most; most of it is never touched. */
     uint16_t *words = malloc((S2C_WORD_SLACK + count) * sizeof *words);
     if (words == NULL)

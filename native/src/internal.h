@@ -31,6 +31,9 @@
 #define S2C_WORD_SHIFT 19        /* a state of freq << 19 or more gives up a word before a push */
 #define S2C_MAX_LANES (1u << S2C_MAX_LANES_LOG2)
 #define S2C_WORD_SLACK 16u       /* words before the first one that a vector store may overwrite */
+#define S2C_MAX_PARTS (1u << S2C_MAX_PARTS_LOG2)
+#define S2C_PARTS_MARK 128u      /* in a payload's first byte: parts follow, not a stream */
+#define S2C_THREAD_SYMBOLS 65536u
 #define S2C_MAX_TAIL 2048u       /* coded symbols that lane 0 takes alone, at most */
 
 /* An escape's Exp-Golomb prefix: zigzag(hi - center) + 1 is below 2^17 for every pair of int16 values. */
@@ -116,7 +119,8 @@ typedef struct s2c_encoder {
     uint32_t states[S2C_MAX_LANES];
 } s2c_encoder;
 
-struct s2c_decoder {
+/* A payload of one stream that is being read (decoder.c). */
+typedef struct s2c_stream {
     const s2c_tables *tables;
     const uint8_t *word; /* the next word */
     const uint8_t *word_end;
@@ -132,7 +136,7 @@ struct s2c_decoder {
     s2c_status status;
     uint32_t states[S2C_MAX_LANES];
     uint8_t carried[2 * S2C_MAX_LANES];
-};
+} s2c_stream;
 
 /* Rows: the next 2^lanes_log2 symbols, one for every lane, and so on.  count is a multiple of the number of lanes. */
 struct s2c_kernels {
@@ -141,7 +145,7 @@ struct s2c_kernels {
     s2c_status (*push_rows)(s2c_encoder *enc, const int16_t *symbols, const uint8_t *indexes, size_t count);
     /* Pops symbols as long as the payload has words for all that it takes up together; returns how many are done.  An
      * error is left in dec->status. */
-    size_t (*pop_rows)(s2c_decoder *dec, const uint8_t *indexes, size_t count, int16_t *symbols);
+    size_t (*pop_rows)(s2c_stream *dec, const uint8_t *indexes, size_t count, int16_t *symbols);
 };
 
 /* The kernels that S2C_SIMD or the machine chooses; NULL if S2C_SIMD asks for some that are unknown or not to be had. */
@@ -159,9 +163,23 @@ size_t s2c_bypass_size(const s2c_bit_stack *stack);
 void s2c_copy_bypass(const s2c_bit_stack *stack, uint8_t *end);
 size_t s2c_estimate_size(const s2c_tables *tables, const s2c_batch *batches, size_t batch_count, size_t count);
 
+/* One stream, from beginning to end: what s2c.h says of s2c_encode and s2c_decoder_*. */
+s2c_status s2c_stream_encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_batch *batches, size_t batch_count,
+                             uint8_t *out, size_t capacity, size_t *written);
+s2c_status s2c_stream_open(s2c_stream *dec, const s2c_tables *tables, const uint8_t *data, size_t size);
+s2c_status s2c_stream_read(s2c_stream *dec, const uint8_t *indexes, size_t count, int16_t *symbols);
+s2c_status s2c_stream_finish(s2c_stream *dec);
+
+/* LEB128 in its shortest form (decoder.c, encoder.c); 0 if there is none, or more than 9 bytes. */
+int s2c_read_number(const uint8_t **p, const uint8_t *end, uint64_t *number);
+uint8_t *s2c_put_number(uint8_t *out, uint64_t number);
+
+/* Calls run(job) for each of `count` jobs of `size` bytes, on at most `threads` threads, this one among them. */
+void s2c_run(void (*run)(void *job), void *jobs, size_t size, uint32_t count, uint32_t threads);
+
 /* One symbol of lane `lane`, by whatever way it needs (encoder.c, decoder.c). */
 s2c_status s2c_push_symbol(s2c_encoder *enc, int32_t symbol, uint32_t index, uint32_t lane);
-s2c_status s2c_read_slow(s2c_decoder *dec, uint32_t index, uint32_t code, int16_t *symbol);
+s2c_status s2c_read_slow(s2c_stream *dec, uint32_t index, uint32_t code, int16_t *symbol);
 
 /* ---- small things ---- */
 

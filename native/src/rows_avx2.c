@@ -86,7 +86,7 @@ AVX2_INLINE __m256i refill8(const s2c_tables *tables, __m256i x, const uint8_t *
 }
 
 /* The slow symbols of a row, in their order, for the bypass is a string. */
-static s2c_status patch(s2c_decoder *dec, const uint32_t *places, uint32_t count, int16_t *symbols)
+static s2c_status patch(s2c_stream *dec, const uint32_t *places, uint32_t count, int16_t *symbols)
 {
     s2c_status status = S2C_OK;
 
@@ -96,7 +96,7 @@ static s2c_status patch(s2c_decoder *dec, const uint32_t *places, uint32_t count
     return status;
 }
 
-AVX2_INLINE size_t pop_rows(s2c_decoder *dec, const uint8_t *indexes, size_t count, int16_t *symbols, int vectors)
+AVX2_INLINE size_t pop_rows(s2c_stream *dec, const uint8_t *indexes, size_t count, int16_t *symbols, int vectors)
 {
     const s2c_tables *tables = dec->tables;
     const int skips = tables->skip_below > 0;
@@ -152,7 +152,7 @@ AVX2_INLINE size_t pop_rows(s2c_decoder *dec, const uint8_t *indexes, size_t cou
     return i;
 }
 
-AVX2 static size_t pop_rows_any(s2c_decoder *dec, const uint8_t *indexes, size_t count, int16_t *symbols)
+AVX2 static size_t pop_rows_any(s2c_stream *dec, const uint8_t *indexes, size_t count, int16_t *symbols)
 {
     switch (dec->lanes_log2) {
     case 3: return pop_rows(dec, indexes, count, symbols, 1);

@@ -80,7 +80,7 @@ S2C_INLINE s2c_status push_rows(s2c_encoder *enc, const int16_t *symbols, const 
     return status;
 }
 
-S2C_INLINE size_t pop_rows(s2c_decoder *dec, const uint8_t *indexes, size_t count, int16_t *symbols, uint32_t lanes)
+S2C_INLINE size_t pop_rows(s2c_stream *dec, const uint8_t *indexes, size_t count, int16_t *symbols, uint32_t lanes)
 {
     const uint16_t *codes = dec->tables->codes;
     const uint32_t *entries = dec->tables->dec_entries;
@@ -131,7 +131,7 @@ static s2c_status push_rows_any(s2c_encoder *enc, const int16_t *symbols, const 
     return push_rows(enc, symbols, indexes, count, 1u << enc->lanes_log2);
 }
 
-static size_t pop_rows_any(s2c_decoder *dec, const uint8_t *indexes, size_t count, int16_t *symbols)
+static size_t pop_rows_any(s2c_stream *dec, const uint8_t *indexes, size_t count, int16_t *symbols)
 {
     if (dec->lanes_log2 == 3)
         return pop_rows(dec, indexes, count, symbols, 8);

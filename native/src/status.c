@@ -30,6 +30,7 @@ const char *s2c_strerror(s2c_status status)
     case S2C_ERR_BODY: return "words and bypass overlap, or bytes are left between them";
     case S2C_ERR_FINAL_STATE: return "a lane does not end in an initial state";
     case S2C_ERR_PADDING: return "the padding of the last bypass byte is not zero";
+    case S2C_ERR_PARTS: return "the number or the sizes of the parts are malformed";
     }
     return "unknown status";
 }

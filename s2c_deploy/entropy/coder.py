@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from s2c_deploy.entropy.native import Buffer, DecoderInfo, as_bytes, library
+from s2c_deploy.entropy.native import Buffer, DecoderInfo, EncodeOptions, as_bytes, library
 from s2c_deploy.entropy.tables import FrequencyTables
 from s2c_deploy.errors import BitstreamError, BundleError, EngineError, InputError
 
-MAX_LANES_LOG2 = 6
-_LANES_AUTO = 255
+MAX_LANES_LOG2, MAX_PARTS_LOG2 = 6, 3
+_AUTO = 255
 
 # s2c_status of native/include/s2c.h: only the values that this module tells apart.
 _OK, _MEMORY = 0, 2
@@ -162,15 +162,17 @@ class Encoder:
         self._batches.append((symbols, indexes))
         self._table += (*addresses, symbols.size)
 
-    def finish(self, lanes_log2: int | None = None) -> bytes:
+    def finish(self, lanes_log2: int | None = None, parts_log2: int | None = None, *, threads: int = 1) -> bytes:
         """Codes everything pushed so far into one payload and leaves the encoder empty.
 
-        ``lanes_log2`` 0..6 sets the number of lanes, ``None`` chooses it by the expected size.  Raises
-        :class:`InputError` for an index without a table, a symbol outside [-32767, 32767], or a symbol
-        other than zero under a skipped index.
+        ``lanes_log2`` 0..6 sets the number of lanes and ``parts_log2`` 0..3 the number of parts, which threads can code
+        side by side; ``None`` chooses by the expected size.  ``threads`` are used if there are parts; the payload does
+        not depend on them.  Raises :class:`InputError` for an index without a table, a symbol outside [-32767, 32767],
+        or a symbol other than zero under a skipped index.
         """
-        if lanes_log2 is not None and not 0 <= lanes_log2 <= MAX_LANES_LOG2:
-            raise InputError(f"lanes_log2 must be 0 to {MAX_LANES_LOG2}, found {lanes_log2}")
+        for name, value, most in (("lanes", lanes_log2, MAX_LANES_LOG2), ("parts", parts_log2, MAX_PARTS_LOG2)):
+            if value is not None and not 0 <= value <= most:
+                raise InputError(f"{name}_log2 must be 0 to {most}, found {value}")
         lib = library()
         kept, self._batches = self._batches, []
         table, self._table = np.array(self._table, np.uintp), []
@@ -178,7 +180,9 @@ class Encoder:
         written = ctypes.c_size_t()
         status = lib.s2c_encode(
             self._tables.handle,
-            _LANES_AUTO if lanes_log2 is None else lanes_log2,
+            EncodeOptions(
+                _AUTO if lanes_log2 is None else lanes_log2, _AUTO if parts_log2 is None else parts_log2, threads
+            ),
             table.ctypes.data,
             len(kept),
             out.ctypes.data,
@@ -207,6 +211,7 @@ _PAYLOAD_ERRORS: dict[int, tuple[str, str]] = {
     39: ("coder body", "words and bypass that meet"),
     40: ("coder final state", "a state that an encoder starts from in every lane"),
     41: ("coder bypass padding", "zero bits"),
+    42: ("coder parts", "2, 4 or 8 parts of sizes that the payload holds"),
 }
 
 
@@ -222,13 +227,13 @@ def _payload_error(status: int, size: int, info: DecoderInfo | None) -> Bitstrea
 
 
 class Decoder:
-    """Decodes one payload, batch by batch.
+    """Decodes one payload, batch by batch; with up to ``threads`` threads if it is large enough to have parts.
 
     Raises :class:`BitstreamError` if the head of the payload is malformed.  After any error the decoder
     stays in it.
     """
 
-    def __init__(self, tables: Tables, payload: Buffer) -> None:
+    def __init__(self, tables: Tables, payload: Buffer, *, threads: int = 1) -> None:
         self._handle: int | None = None
         self._tables = tables
         self._payload = as_bytes(payload)  # the C object reads it in place
@@ -239,6 +244,8 @@ class Decoder:
         )
         self._handle = handle.value
         self._check(status)
+        if threads > 1:
+            library().s2c_decoder_set_threads(self._handle, threads)
 
     def read(
         self, indexes: npt.NDArray[np.uint8], out: npt.NDArray[np.int16] | None = None

@@ -24,6 +24,16 @@ LIBRARY_NAME = ("" if sys.platform == "win32" else "lib") + "s2c_native" + _SUFF
 Buffer = bytes | bytearray | memoryview | np.ndarray[Any, Any]
 
 
+class EncodeOptions(ctypes.Structure):
+    """``s2c_encode_options`` of s2c.h."""
+
+    _fields_ = (
+        ("lanes_log2", ctypes.c_uint32),
+        ("parts_log2", ctypes.c_uint32),
+        ("threads", ctypes.c_uint32),
+    )
+
+
 class DecoderInfo(ctypes.Structure):
     """``s2c_decoder_info`` of s2c.h."""
 
@@ -33,6 +43,7 @@ class DecoderInfo(ctypes.Structure):
         ("bypass_bits_read", ctypes.c_uint64),
         ("symbols_read", ctypes.c_uint64),
         ("lanes", ctypes.c_uint32),
+        ("parts", ctypes.c_uint32),
         ("status", ctypes.c_uint32),
     )
 
@@ -54,9 +65,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "s2c_encode_bound": (_SIZE, [_SIZE]),
     "s2c_encode": (
         _STATUS,
-        [_POINTER, _U32, _POINTER, _SIZE, _POINTER, _SIZE, _SIZE_OUT],
+        [_POINTER, ctypes.POINTER(EncodeOptions), _POINTER, _SIZE, _POINTER, _SIZE, _SIZE_OUT],
     ),
     "s2c_decoder_create": (_STATUS, [_POINTER, _POINTER, _SIZE, _HANDLE_OUT]),
+    "s2c_decoder_set_threads": (None, [_POINTER, _U32]),
     "s2c_decoder_read": (_STATUS, [_POINTER, _POINTER, _SIZE, _POINTER]),
     "s2c_decoder_finish": (_STATUS, [_POINTER]),
     "s2c_decoder_get_info": (None, [_POINTER, ctypes.POINTER(DecoderInfo)]),

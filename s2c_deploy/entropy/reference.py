@@ -80,10 +80,32 @@ def _pack_bits(bits: Sequence[int]) -> bytes:
     return bytes(out)
 
 
+def _share(count: int, part: int, parts: int) -> slice:
+    """What a part holds of a batch."""
+    share = count // parts // 64 * 64
+    return slice(part * share, count if part == parts - 1 else (part + 1) * share)
+
+
 def encode(
-    tables: FrequencyTables, batches: Sequence[tuple[Sequence[int], Sequence[int]]], lanes_log2: int
+    tables: FrequencyTables,
+    batches: Sequence[tuple[Sequence[int], Sequence[int]]],
+    lanes_log2: int,
+    parts_log2: int = 0,
 ) -> bytes:
     """The payload of the batches.  Raises :class:`InputError` for what cannot be coded."""
+    if parts_log2 == 0:
+        return _encode_stream(tables, batches, lanes_log2)
+    count = 1 << parts_log2
+    shares = [[(s[_share(len(s), k, count)], i[_share(len(s), k, count)]) for s, i in batches] for k in range(count)]
+    parts = [_encode_stream(tables, share, lanes_log2) for share in shares]
+    if not any(parts):
+        return b""
+    return bytes([128 | parts_log2]) + b"".join(_varint(len(part)) for part in parts[:-1]) + b"".join(parts)
+
+
+def _encode_stream(
+    tables: FrequencyTables, batches: Sequence[tuple[Sequence[int], Sequence[int]]], lanes_log2: int
+) -> bytes:
     lanes = 1 << lanes_log2
     bypass: list[int] = []
     pushes = _pushes(tables, batches, bypass)
@@ -137,8 +159,20 @@ def _pushes(
 # ---- decoding ----
 
 
-class _Payload:
-    """The parts of a payload; every shortage is a :class:`BitstreamError`."""
+def _read_number(data: bytes, start: int, field: str) -> tuple[int, int]:
+    """A number in LEB128, and where it ends."""
+    number = 0
+    for k, byte in enumerate(data[start : start + 9]):
+        number |= (byte & 127) << (7 * k)
+        if byte < 128:
+            if byte == 0 and k:
+                break
+            return number, start + k + 1
+    raise BitstreamError(field, expected="a number in its shortest form", found=data[start : start + 9].hex())
+
+
+class _Stream:
+    """The fields of a stream; every shortage is a :class:`BitstreamError`."""
 
     def __init__(self, data: bytes) -> None:
         self.lanes, self.split = 1, 0
@@ -155,7 +189,7 @@ class _Payload:
         self.lanes = 1 << data[0]
         position = 1
         if self.lanes > 1:
-            self.split, position = self._read_split(data)
+            self.split, position = _read_number(data, 1, "coder split")
         if len(data) < position + 4 * self.lanes:
             raise BitstreamError("coder states", expected=f"{self.lanes} states", found=len(data))
         at = [position + 4 * k for k in range(self.lanes)]
@@ -164,17 +198,6 @@ class _Payload:
             raise BitstreamError("coder states", expected=f"{STATE_MIN} to {STATE_END - 1}", found=self.states)
         self.grown = any(state != STATE_MIN for state in self.states)
         self.body = data[position + 4 * self.lanes :]
-
-    @staticmethod
-    def _read_split(data: bytes) -> tuple[int, int]:
-        split = 0
-        for k, byte in enumerate(data[1:10]):
-            split |= (byte & 127) << (7 * k)
-            if byte < 128:
-                if byte == 0 and k:
-                    break
-                return split, k + 2
-        raise BitstreamError("coder split", expected="the shortest form", found=data[1:10].hex())
 
     def enter_tail(self) -> None:
         """The states of the lanes above 0 become words again."""
@@ -203,17 +226,17 @@ class _Payload:
         return sum(self.bit() << k for k in range(count))
 
 
-def _read_symbol(table: _Table, number: int, payload: _Payload) -> int:
+def _read_symbol(table: _Table, number: int, stream: _Stream) -> int:
     """The symbol of an id, with what the bypass adds."""
     if number == table.escape:
         prefix = 0
-        while not payload.bit():
+        while not stream.bit():
             prefix += 1
             if prefix > MAX_PREFIX:
                 raise BitstreamError("coder symbols", expected="a shorter escape", found=prefix)
-        number += (1 << prefix) + payload.number(prefix) - 1
+        number += (1 << prefix) + stream.number(prefix) - 1
     hi = table.center + unzigzag(number)
-    symbol = (hi << table.shift) + payload.number(table.shift) - table.half
+    symbol = (hi << table.shift) + stream.number(table.shift) - table.half
     if abs(symbol) > MAX_SYMBOL:
         raise BitstreamError("coder symbols", expected=f"at most {MAX_SYMBOL}", found=symbol)
     return symbol
@@ -229,8 +252,31 @@ def _pop(state: int, table: _Table) -> tuple[int, int]:
 
 def decode(tables: FrequencyTables, payload: bytes, batches: Sequence[Sequence[int]]) -> list[list[int]]:
     """The symbols of each batch of indexes.  Raises :class:`BitstreamError` for a bad payload."""
+    if not payload or payload[0] < 128:
+        return _decode_stream(tables, payload, batches)
+    parts = _split_parts(payload)
+    shares = [[i[_share(len(i), k, len(parts))] for i in batches] for k in range(len(parts))]
+    decoded = [_decode_stream(tables, part, share) for part, share in zip(parts, shares, strict=True)]
+    return [[symbol for symbols in decoded for symbol in symbols[b]] for b in range(len(batches))]
+
+
+def _split_parts(payload: bytes) -> list[bytes]:
+    count, position = 1 << (payload[0] & 127), 1
+    if not 2 <= count <= 8:
+        raise BitstreamError("coder parts", expected="2, 4 or 8", found=count)
+    ends = [0]
+    for _ in range(count - 1):
+        size, position = _read_number(payload, position, "coder parts")
+        ends.append(ends[-1] + size)
+    body = payload[position:]
+    if ends[-1] > len(body) or not body:
+        raise BitstreamError("coder parts", expected=f"{ends[-1]} bytes", found=len(body))
+    return [body[start:end] for start, end in zip(ends, [*ends[1:], len(body)], strict=True)]
+
+
+def _decode_stream(tables: FrequencyTables, payload: bytes, batches: Sequence[Sequence[int]]) -> list[list[int]]:
     all_tables = _tables(tables)
-    parts = _Payload(payload)
+    stream = _Stream(payload)
     result: list[list[int]] = []
     tail: list[tuple[int, int]] = []  # position and words taken by each coded symbol of the tail
     before = 0
@@ -239,52 +285,52 @@ def decode(tables: FrequencyTables, payload: bytes, batches: Sequence[Sequence[i
         for position, index in enumerate(indexes):
             if not 0 <= index < tables.count:
                 raise InputError(f"no table has the index {index}")
-            table, lane = all_tables[index], position % parts.lanes
-            if parts.lanes > 1 and before + position >= parts.split:
+            table, lane = all_tables[index], position % stream.lanes
+            if stream.lanes > 1 and before + position >= stream.split:
                 lane = 0
-                if parts.carried is None:
-                    parts.enter_tail()
+                if stream.carried is None:
+                    stream.enter_tail()
             if table.skipped:
                 symbols.append(0)
                 continue
-            number, state = _pop(parts.states[lane], table)
+            number, state = _pop(stream.states[lane], table)
             took = state < STATE_MIN
             if took:
-                state = state << 16 | parts.word()
-            parts.states[lane] = state
-            symbols.append(_read_symbol(table, number, parts))
-            if parts.carried is not None:
+                state = state << 16 | stream.word()
+            stream.states[lane] = state
+            symbols.append(_read_symbol(table, number, stream))
+            if stream.carried is not None:
                 tail.append((before + position, took))
         before += len(indexes)
         result.append(symbols)
-    _finish(parts, before, tail)
+    _finish(stream, before, tail)
     return result
 
 
-def _finish(parts: _Payload, total: int, tail: list[tuple[int, int]]) -> None:
-    if parts.lanes > 1 and total < parts.split:
-        raise BitstreamError("coder split", expected=f"at most {total}", found=parts.split)
-    if parts.carried is None:
-        parts.enter_tail()
-    left = 8 * (len(parts.body) - parts.next_word) - parts.next_bit
+def _finish(stream: _Stream, total: int, tail: list[tuple[int, int]]) -> None:
+    if stream.lanes > 1 and total < stream.split:
+        raise BitstreamError("coder split", expected=f"at most {total}", found=stream.split)
+    if stream.carried is None:
+        stream.enter_tail()
+    left = 8 * (len(stream.body) - stream.next_word) - stream.next_bit
     if not 0 <= left < 8:
         raise BitstreamError("coder body", expected="words and bypass that meet", found=f"{left} bits between them")
-    if parts.number(left):
+    if stream.number(left):
         raise BitstreamError("coder bypass padding", expected="zero bits", found="others")
     taken = sum(took for _, took in tail)
-    if parts.spelt and not (parts.grown or parts.next_word or taken):
+    if stream.spelt and not (stream.grown or stream.next_word or taken):
         raise BitstreamError("coder states", expected="no bytes where nothing is coded", found="one lane's state")
-    if parts.lanes > 1 and not _is_shortest(parts, tail, taken):
-        raise BitstreamError("coder split", expected="the shortest tail", found=parts.split)
-    if any(parts.carried or []) or parts.states[0] != STATE_MIN:
-        raise BitstreamError("coder final state", expected=STATE_MIN, found=parts.states)
+    if stream.lanes > 1 and not _is_shortest(stream, tail, taken):
+        raise BitstreamError("coder split", expected="the shortest tail", found=stream.split)
+    if any(stream.carried or []) or stream.states[0] != STATE_MIN:
+        raise BitstreamError("coder final state", expected=STATE_MIN, found=stream.states)
 
 
-def _is_shortest(parts: _Payload, tail: list[tuple[int, int]], taken: int) -> bool:
+def _is_shortest(stream: _Stream, tail: list[tuple[int, int]], taken: int) -> bool:
     """Whether the tail is as long as it has to be: the encoder's rule, read backward."""
-    starts_coded = bool(tail) and tail[0][0] == parts.split
+    starts_coded = bool(tail) and tail[0][0] == stream.split
     if len(tail) > MAX_TAIL:
         return False
-    if taken == parts.lanes - 1:
+    if taken == stream.lanes - 1:
         return starts_coded and bool(tail[0][1])
-    return parts.split == 0 or (starts_coded and len(tail) == MAX_TAIL)
+    return stream.split == 0 or (starts_coded and len(tail) == MAX_TAIL)

@@ -35,6 +35,7 @@ typedef struct payload {
 } payload;
 
 static uint32_t seed = 12345;
+static uint32_t threads = 1; /* that decode() uses */
 
 static uint32_t random_below(uint32_t limit)
 {
@@ -83,25 +84,42 @@ static void free_batches(const s2c_batch *batches)
     }
 }
 
+static s2c_status encode_into(const s2c_tables *tables, uint32_t lanes_log2, uint32_t parts_log2,
+                              const s2c_batch *batches, size_t batch_count, uint8_t *out, size_t capacity,
+                              size_t *written)
+{
+    const s2c_encode_options options = {lanes_log2, parts_log2, 2};
+    return s2c_encode(tables, &options, batches, batch_count, out, capacity, written);
+}
+
 /* Encodes twice: into a buffer by the bound, then into one of just the size that the first told. */
-static payload encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_batch *batches)
+static payload encode_parts(const s2c_tables *tables, uint32_t lanes_log2, uint32_t parts_log2,
+                            const s2c_batch *batches)
 {
     payload result = {NULL, 0};
     size_t count = 0, needed = 0;
 
     for (size_t b = 0; b < BATCHES; b++)
         count += batches[b].count;
-    uint8_t *large = exactly(s2c_encode_bound(count));
-    REQUIRE(s2c_encode(tables, lanes_log2, batches, BATCHES, large, s2c_encode_bound(count), &needed) == S2C_OK);
+    const size_t bound = s2c_encode_bound(count);
+    uint8_t *large = exactly(bound);
+    REQUIRE(encode_into(tables, lanes_log2, parts_log2, batches, BATCHES, large, bound, &needed) == S2C_OK);
     result.bytes = exactly(needed);
-    REQUIRE(s2c_encode(tables, lanes_log2, batches, BATCHES, result.bytes, needed, &result.size) == S2C_OK);
+    REQUIRE(encode_into(tables, lanes_log2, parts_log2, batches, BATCHES, result.bytes, needed, &result.size) ==
+            S2C_OK);
     REQUIRE(result.size == needed && memcmp(large, result.bytes, needed) == 0);
     if (needed) {
-        REQUIRE(s2c_encode(tables, lanes_log2, batches, BATCHES, large, needed - 1, &needed) == S2C_ERR_CAPACITY);
+        REQUIRE(encode_into(tables, lanes_log2, parts_log2, batches, BATCHES, large, needed - 1, &needed) ==
+                S2C_ERR_CAPACITY);
         REQUIRE(needed == result.size);
     }
     free(large);
     return result;
+}
+
+static payload encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_batch *batches)
+{
+    return encode_parts(tables, lanes_log2, 0, batches);
 }
 
 /* Decodes into fresh symbol arrays, which the caller frees even after an error. */
@@ -111,6 +129,7 @@ static s2c_status decode(const s2c_tables *tables, payload p, const s2c_batch *b
     s2c_status status = s2c_decoder_create(tables, p.bytes, p.size, &decoder);
 
     REQUIRE((decoder != NULL) == (status == S2C_OK));
+    s2c_decoder_set_threads(decoder, threads);
     for (size_t b = 0; b < BATCHES; b++) {
         int16_t *symbols = exactly(batches[b].count * sizeof *symbols);
         decoded[b] = (s2c_batch){symbols, batches[b].indexes, batches[b].count};
@@ -150,7 +169,7 @@ static int check_hostile(const s2c_tables *tables, payload p, const s2c_batch *b
     s2c_status status = decode(tables, p, batches, decoded);
 
     REQUIRE(s2c_strerror(status) != NULL && strcmp(s2c_strerror(status), "unknown status") != 0);
-    if (status == S2C_OK && p.size) {
+    if (status == S2C_OK && p.size && p.bytes[0] < 128) { /* parts may differ in their lanes */
         payload again = encode(tables, p.bytes[0], decoded);
         REQUIRE(again.size == p.size && memcmp(again.bytes, p.bytes, p.size) == 0);
         free(again.bytes);
@@ -172,7 +191,7 @@ static void test_round_trips(const s2c_tables *tables)
         for (size_t scale = 0; scale < 400; scale = 3 * scale + 1) {
             s2c_batch batches[BATCHES], decoded[BATCHES];
             make_batches(batches, scale);
-            payload p = encode(tables, lanes > S2C_MAX_LANES_LOG2 ? S2C_LANES_AUTO : lanes, batches);
+            payload p = encode(tables, lanes > S2C_MAX_LANES_LOG2 ? S2C_AUTO : lanes, batches);
             REQUIRE(decode(tables, p, batches, decoded) == S2C_OK);
             REQUIRE(same(batches, decoded));
             free_decoded(decoded);
@@ -182,14 +201,34 @@ static void test_round_trips(const s2c_tables *tables)
     }
 }
 
+/* Large batches, so that threads do run (the thread sanitizer is told to watch); the payload does not show them. */
+static void test_parts(const s2c_tables *tables)
+{
+    for (uint32_t parts = 1; parts <= S2C_MAX_PARTS_LOG2; parts++) {
+        for (size_t scale = 0; scale < 100000; scale = 12 * scale + 50) {
+            s2c_batch batches[BATCHES], decoded[BATCHES];
+            make_batches(batches, scale);
+            payload p = encode_parts(tables, S2C_AUTO, parts, batches);
+            REQUIRE(p.bytes[0] == (128 | parts));
+            for (threads = 1; threads <= 5; threads += 2) {
+                REQUIRE(decode(tables, p, batches, decoded) == S2C_OK && same(batches, decoded));
+                free_decoded(decoded);
+            }
+            free(p.bytes);
+            free_batches(batches);
+        }
+    }
+    threads = 1;
+}
+
 static void test_truncations_and_flips(const s2c_tables *tables)
 {
     size_t refused = 0, tried = 0;
 
-    for (uint32_t lanes = 0; lanes <= S2C_MAX_LANES_LOG2; lanes += 3) {
+    for (uint32_t lanes = 0; lanes <= S2C_MAX_LANES_LOG2 + 1; lanes++) {
         s2c_batch batches[BATCHES];
         make_batches(batches, 120);
-        payload p = encode(tables, lanes, batches);
+        payload p = lanes > S2C_MAX_LANES_LOG2 ? encode_parts(tables, 0, 2, batches) : encode(tables, lanes, batches);
         const uint32_t checksum = s2c_crc32c(p.bytes, p.size, 0);
         for (size_t size = 0; size < p.size; size++, tried++) {
             payload cut = copy(p, size);
@@ -276,7 +315,7 @@ static void test_missing_words(const s2c_tables *tables)
         symbols[i] = 3;
         indexes[i] = 5;
     }
-    REQUIRE(s2c_encode(tables, 3, &batch, 1, full, sizeof full, &size) == S2C_OK && size > COUNT);
+    REQUIRE(encode_into(tables, 3, 0, &batch, 1, full, sizeof full, &size) == S2C_OK && size > COUNT);
     for (size_t cut = HEAD; cut < size; cut++) {
         const payload p = {exactly(cut), cut};
         s2c_decoder *decoder = NULL;
@@ -323,11 +362,14 @@ static void test_null_arguments(const s2c_tables *tables)
     s2c_decoder *decoder = NULL;
     size_t written = 1;
 
-    REQUIRE(s2c_encode(NULL, 0, NULL, 0, NULL, 0, &written) == S2C_ERR_ARGUMENT);
-    REQUIRE(s2c_encode(tables, 0, &batch, 1, NULL, 0, &written) == S2C_ERR_ARGUMENT);
-    REQUIRE(s2c_encode(tables, 7, NULL, 0, NULL, 0, &written) == S2C_ERR_ARGUMENT);
-    REQUIRE(s2c_encode(tables, 0, NULL, 0, NULL, 0, NULL) == S2C_ERR_ARGUMENT);
-    REQUIRE(s2c_encode(tables, 0, NULL, 0, NULL, 0, &written) == S2C_OK && written == 0);
+    REQUIRE(s2c_encode(tables, NULL, NULL, 0, NULL, 0, &written) == S2C_ERR_ARGUMENT);
+    REQUIRE(encode_into(NULL, 0, 0, NULL, 0, NULL, 0, &written) == S2C_ERR_ARGUMENT);
+    REQUIRE(encode_into(tables, 0, 0, &batch, 1, NULL, 0, &written) == S2C_ERR_ARGUMENT);
+    REQUIRE(encode_into(tables, 7, 0, NULL, 0, NULL, 0, &written) == S2C_ERR_ARGUMENT);
+    REQUIRE(encode_into(tables, 0, 4, NULL, 0, NULL, 0, &written) == S2C_ERR_ARGUMENT);
+    REQUIRE(encode_into(tables, 0, 0, NULL, 0, NULL, 0, NULL) == S2C_ERR_ARGUMENT);
+    REQUIRE(encode_into(tables, 0, 0, NULL, 0, NULL, 0, &written) == S2C_OK && written == 0);
+    REQUIRE(encode_into(tables, 0, 2, NULL, 0, NULL, 0, &written) == S2C_OK && written == 0);
     REQUIRE(s2c_decoder_create(tables, NULL, 1, &decoder) == S2C_ERR_ARGUMENT && decoder == NULL);
     REQUIRE(s2c_decoder_create(NULL, "", 0, &decoder) == S2C_ERR_ARGUMENT && decoder == NULL);
     REQUIRE(s2c_decoder_create(tables, NULL, 0, &decoder) == S2C_OK);
@@ -347,7 +389,7 @@ static void test_kernels_agree(const s2c_tables *tables, const s2c_tables *porta
 {
     for (uint32_t lanes = 0; lanes <= S2C_MAX_LANES_LOG2 + 1; lanes++) {
         for (size_t scale = 30; scale < 20000; scale = 3 * scale + 1) {
-            const uint32_t lanes_log2 = lanes > S2C_MAX_LANES_LOG2 ? S2C_LANES_AUTO : lanes;
+            const uint32_t lanes_log2 = lanes > S2C_MAX_LANES_LOG2 ? S2C_AUTO : lanes;
             s2c_batch batches[BATCHES], decoded[BATCHES];
             make_batches(batches, scale);
             payload p = encode(tables, lanes_log2, batches), q = encode(portable, lanes_log2, batches);
@@ -366,6 +408,7 @@ static void test_kernels_agree(const s2c_tables *tables, const s2c_tables *porta
 static void test_payloads(const s2c_tables *tables)
 {
     test_round_trips(tables);
+    test_parts(tables);
     test_truncations_and_flips(tables);
     test_random_bytes(tables);
     test_wrong_sizes_and_indexes(tables);

@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "native" / "src").glob("*.c"))
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
+PROGRAM = ROOT / "tests" / "native" / "coder_test.c"
 INCLUDE = ["-I", ROOT / "native" / "include"]
 
 
@@ -28,12 +28,14 @@ def run(*command: object) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("optimise", ["-O1", "-O3"])
-def test_the_c_program_passes_under_the_sanitizers(tmp_path, optimise):
+@pytest.mark.parametrize(
+    ("sanitizers", "optimise"), [("address,undefined", "-O1"), ("address,undefined", "-O3"), ("thread", "-O2")]
+)
+def test_the_c_program_passes_under_the_sanitizers(tmp_path, sanitizers, optimise):
     program = tmp_path / "coder_test"
     cc = compiler("cc", "gcc", "clang")
-    test = ROOT / "tests" / "native" / "coder_test.c"
-    run(cc, "-std=c11", "-g", optimise, *SANITIZERS, *INCLUDE, test, *SOURCES, "-o", program)
+    flags = ["-std=c11", "-g", optimise, f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-pthread"]
+    run(cc, *flags, *INCLUDE, PROGRAM, *SOURCES, "-o", program)
     assert run(program).endswith("ok\n")
 
 

@@ -337,6 +337,38 @@ def test_a_tail_without_words_leaves_the_encoder_few_lanes():
         assert encode(tables, [(symbols, indexes), quiet])[0] < 5
 
 
+def test_large_payloads_have_parts_that_threads_decode(tables):
+    """Sub-streams cost at most 0.1 % and do not depend on the threads."""
+    batches = [draw(400_000, seed=1), draw(300_000, seed=2, heavy=0.001)]
+    one, many = encode(tables, batches), Encoder(tables)
+    assert one[0] in (0x81, 0x82, 0x83)
+    for batch in batches:
+        many.push(*batch)
+    assert many.finish(threads=4) == one
+    for threads in (1, 2, 5):
+        decoder = Decoder(tables, one, threads=threads)
+        for symbols, indexes in batches:
+            np.testing.assert_array_equal(decoder.read(indexes), symbols)
+        decoder.finish()
+        assert decoder.info().parts == 1 << (one[0] & 127)
+    undivided = Encoder(tables)
+    for batch in batches:
+        undivided.push(*batch)
+    whole = undivided.finish(parts_log2=0)
+    assert whole[0] == 5
+    assert len(whole) < len(one) < 1.001 * len(whole)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"\x80", b"\x81", b"\x84" + bytes(20), b"\x81\x80\x00" + bytes(9), b"\x81\x05" + bytes(4), b"\x81\x00"],
+)
+def test_malformed_parts_are_refused(tables, payload):
+    with pytest.raises(BitstreamError) as caught:
+        Decoder(tables, payload)
+    assert caught.value.field == "coder parts"
+
+
 def test_other_instructions_are_chosen_by_name_or_refused(monkeypatch):
     batch = draw(5000, heavy=0.01)
     monkeypatch.setenv("S2C_SIMD", "scalar")
