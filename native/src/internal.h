@@ -25,6 +25,13 @@
 #define S2C_UNROLL
 #endif
 
+/* Has the compiler keep a pointer as it is, where it would add up its parts again at every use. */
+#if defined(__GNUC__) || defined(__clang__)
+#define S2C_ONE_REGISTER(pointer) __asm__("" : "+r"(pointer))
+#else
+#define S2C_ONE_REGISTER(pointer) (void)0
+#endif
+
 #define S2C_TOTAL (1u << S2C_PRECISION)
 #define S2C_STATE_MIN (1u << 15) /* states live in [2^15, 2^31) */
 #define S2C_STATE_END (1u << 31)

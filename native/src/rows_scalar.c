@@ -30,6 +30,7 @@ S2C_INLINE s2c_status push_group(s2c_encoder *enc, const int16_t *symbols, const
     const s2c_enc_entry *small = enc->tables->small + S2C_SMALL_HALF;
     uint32_t *states = enc->states + lane;
     uint16_t *word = *words;
+    S2C_ONE_REGISTER(states);
 
     S2C_UNROLL
     for (uint32_t k = group; k--;) {
@@ -91,6 +92,7 @@ S2C_INLINE size_t pop_rows(s2c_stream *dec, const uint8_t *indexes, size_t count
 
     for (; i < count; i += group) {
         uint32_t *states = dec->states + (i & (lanes - 1));
+        S2C_ONE_REGISTER(states);
         if (group == 8 && s2c_all_skipped(indexes + i, addend)) {
             memset(symbols + i, 0, 8 * sizeof *symbols);
             continue;

@@ -175,15 +175,15 @@ class Encoder:
                 raise InputError(f"{name}_log2 must be 0 to {most}, found {value}")
         lib = library()
         kept, self._batches = self._batches, []
-        table, self._table = np.array(self._table, np.uintp), []
-        out = np.empty(lib.s2c_encode_bound(int(table[2::3].sum())), np.uint8)
+        table, self._table = (ctypes.c_size_t * len(self._table))(*self._table), []
+        out = np.empty(lib.s2c_encode_bound(sum(table[2::3])), np.uint8)
         written = ctypes.c_size_t()
         status = lib.s2c_encode(
             self._tables.handle,
             EncodeOptions(
                 _AUTO if lanes_log2 is None else lanes_log2, _AUTO if parts_log2 is None else parts_log2, threads
             ),
-            table.ctypes.data,
+            table,
             len(kept),
             out.ctypes.data,
             out.size,
