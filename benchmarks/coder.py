@@ -194,6 +194,7 @@ def main() -> None:
     source.add_argument("--synthetic", action="store_true", help="320x32x48 latents at about 0.55 bpp")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--batches", type=int, default=10, help="batches per image for our coder")
+    parser.add_argument("--threads", type=int, default=1, help="more than one: our coder on so many as well")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="what the figures rest on")
     parser.add_argument("--statistic", choices=STATISTICS, default="median", help="over the rounds")
     parser.add_argument("--json", type=Path, help="write raw samples and figures here")
@@ -201,7 +202,9 @@ def main() -> None:
 
     tables = gaussian_tables()
     images = synthetic(tables) if args.synthetic else load(args.latents, tables)
-    rows = measure(available(images, tables, args.batches), images, args.rounds)
+    if args.threads > 1 and args.clock == "cpu":
+        parser.error("--clock cpu sees one thread only")
+    rows = measure(available(images, tables, args.batches, threads=args.threads), images, args.rounds)
 
     symbols = np.concatenate([i.symbols for i in images])
     indexes = np.concatenate([i.indexes for i in images])

@@ -172,15 +172,15 @@ def _import_compressai() -> tuple[Any, Any, Any]:
     return torch, ans, GaussianConditional
 
 
-def available(images: list[Image], tables: FrequencyTables, batches: int) -> list[Coder]:
+def available(images: list[Image], tables: FrequencyTables, batches: int, *, threads: int = 1) -> list[Coder]:
     """Our coder, with the best instructions and with none, and those of the others that are installed.
 
-    Images of a million symbols are also given to two threads.
+    With more ``threads`` than one also our coder on so many: only large payloads have parts for them.
     """
     best, plain = Native(images, tables, batches), Native(images, tables, batches, simd="scalar")
     coders: list[Coder] = [best] if best.name == plain.name else [best, plain]
-    if max(i.symbols.size for i in images) > 1_000_000:
-        coders.append(Native(images, tables, batches, threads=2))
+    if threads > 1:
+        coders.append(Native(images, tables, batches, threads=threads))
     if importlib.util.find_spec("compressai"):
         coders.append(CompressAI(images, tables))
     if importlib.util.find_spec("constriction"):

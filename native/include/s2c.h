@@ -1,6 +1,6 @@
 /* s2c.h - the entropy coder of s2c-deploy: public interface.
  *
- * C11 and C++, no dependency but libc, no global state.  The formats behind it are described in docs/entropy.md.
+ * C11 and C++, no dependency but libc and POSIX threads, no global state.  docs/entropy.md describes the formats.
  *
  * Symbols are int16_t in [-32767, 32767]; each has an index (uint8_t) that names its frequency table.  They come in
  * batches: a decoder usually learns the indexes of a batch only from the symbols of the batches before it.
@@ -91,8 +91,8 @@ S2C_API s2c_status s2c_tables_create(uint32_t count, const uint16_t *sizes, cons
                                      const int32_t *centers, const uint8_t *shifts, uint32_t skip_below,
                                      s2c_tables **out);
 
-/* The name of the kernels that code with these tables: "avx2" or "scalar".  They all give the same bytes.  The widest that
- * the machine can run is taken, unless the environment variable S2C_SIMD named another when the tables were made. */
+/* The name of the kernels that code with these tables: "avx2" or "scalar".  They all give the same bytes.  The widest
+ * that the machine can run is taken, unless the environment variable S2C_SIMD named another when they were made. */
 S2C_API const char *s2c_tables_simd(const s2c_tables *tables);
 
 /* Frees tables that no encoder or decoder uses any more.  NULL is allowed. */
@@ -116,8 +116,8 @@ typedef struct s2c_encode_options {
 } s2c_encode_options;
 
 /* Encodes the batches, in order, into one payload of *written bytes.
- * Allocates two bytes per symbol while it runs (ten with more parts than one), of which it touches what it needs.  After
- * S2C_ERR_CAPACITY *written is the size needed; after any error out holds nothing useful. */
+ * Allocates two bytes per symbol while it runs (ten with more parts than one), of which it touches what it needs.
+ * After S2C_ERR_CAPACITY *written is the size needed; after any error out holds nothing useful. */
 S2C_API s2c_status s2c_encode(const s2c_tables *tables, const s2c_encode_options *options, const s2c_batch *batches,
                               size_t batch_count, uint8_t *out, size_t capacity, size_t *written);
 

@@ -27,18 +27,28 @@ s2c_status s2c_push_symbol(s2c_encoder *enc, int32_t symbol, uint32_t index, uin
 
 /* ---- batches ---- */
 
-/* Where the encoder stands among the symbols: before symbol `left` of batch `batch`; `before` symbols are in the batches
- * before it. */
+/* Where the encoder stands among the symbols: before symbol `left` of batch `batch`; `before` symbols are in the
+ * batches before it. */
 typedef struct cursor {
     size_t batch, left;
     uint64_t before;
 } cursor;
+
+/* Whether eight symbols from the first-th on need no coding, for their indexes are skipped. */
+static int eight_skipped(const s2c_batch *batch, size_t first, uint64_t addend)
+{
+    uint64_t values[2];
+
+    memcpy(values, batch->symbols + first, sizeof values);
+    return (values[0] | values[1]) == 0 && s2c_all_skipped(batch->indexes + first, addend);
+}
 
 /* The last symbols go to lane 0 alone, until they have given a word for each of the other lanes to start from: what
  * a lane's start would cost otherwise, two bytes.  The words land in enc->states[1..], in the order of reading. */
 static s2c_status push_tail(s2c_encoder *enc, const s2c_batch *batches, cursor *at)
 {
     const size_t room = ((size_t)1 << enc->lanes_log2) - 1;
+    const uint64_t addend = s2c_skip_addend(enc->tables->skip_below);
     uint16_t carried[S2C_MAX_LANES];
     uint16_t *const body = enc->word, *const carried_end = carried + S2C_MAX_LANES;
     uint32_t coded = 0;
@@ -50,6 +60,10 @@ static s2c_status push_tail(s2c_encoder *enc, const s2c_batch *batches, cursor *
                 break;
             at->left = batches[--at->batch].count;
             at->before -= at->left;
+            continue;
+        }
+        if (at->left >= 8 && eight_skipped(&batches[at->batch], at->left - 8, addend)) {
+            at->left -= 8;
             continue;
         }
         const uint8_t index = batches[at->batch].indexes[--at->left];
@@ -181,8 +195,8 @@ static s2c_status encode(s2c_encoder *enc, uint32_t lanes_log2, const s2c_batch 
     return assemble(enc, split, words_end, out, capacity, written);
 }
 
-s2c_status s2c_stream_encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_batch *batches, size_t batch_count,
-                             uint8_t *out, size_t capacity, size_t *written)
+s2c_status s2c_stream_encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_batch *batches,
+                             size_t batch_count, uint8_t *out, size_t capacity, size_t *written)
 {
     s2c_encoder enc = {.tables = tables};
     size_t count = 0;

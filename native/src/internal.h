@@ -62,9 +62,10 @@ typedef struct s2c_vector_entry {
     uint32_t info; /* frequency (13 bits), start (13 bits from bit 13), shift (from bit 26) */
 } s2c_vector_entry;
 
-/* The symbols [-16, 16) of every index have an entry at hand, present or missing: one load. */
-#define S2C_SMALL 32u
-#define S2C_SMALL_HALF 16
+/* The symbols [-32, 32) of every index have an entry at hand, present or missing: one load. */
+#define S2C_SMALL_LOG2 6
+#define S2C_SMALL (1u << S2C_SMALL_LOG2)
+#define S2C_SMALL_HALF 32
 
 /* What a pop needs of one (table, id), in one number: from the top the symbol (7 bits, signed; S2C_SLOW: ask
  * s2c_read_slow), its frequency (13 bits) and its first slot (12 bits). */
@@ -155,7 +156,7 @@ struct s2c_kernels {
     size_t (*pop_rows)(s2c_stream *dec, const uint8_t *indexes, size_t count, int16_t *symbols);
 };
 
-/* The kernels that S2C_SIMD or the machine chooses; NULL if S2C_SIMD asks for some that are unknown or not to be had. */
+/* The kernels that S2C_SIMD or the machine chooses; NULL if S2C_SIMD asks for some that are not to be had. */
 const s2c_kernels *s2c_choose_kernels(void);
 
 extern const s2c_kernels s2c_scalar_kernels;
@@ -171,8 +172,8 @@ void s2c_copy_bypass(const s2c_bit_stack *stack, uint8_t *end);
 size_t s2c_estimate_size(const s2c_tables *tables, const s2c_batch *batches, size_t batch_count, size_t count);
 
 /* One stream, from beginning to end: what s2c.h says of s2c_encode and s2c_decoder_*. */
-s2c_status s2c_stream_encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_batch *batches, size_t batch_count,
-                             uint8_t *out, size_t capacity, size_t *written);
+s2c_status s2c_stream_encode(const s2c_tables *tables, uint32_t lanes_log2, const s2c_batch *batches,
+                             size_t batch_count, uint8_t *out, size_t capacity, size_t *written);
 s2c_status s2c_stream_open(s2c_stream *dec, const s2c_tables *tables, const uint8_t *data, size_t size);
 s2c_status s2c_stream_read(s2c_stream *dec, const uint8_t *indexes, size_t count, int16_t *symbols);
 s2c_status s2c_stream_finish(s2c_stream *dec);

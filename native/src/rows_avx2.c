@@ -165,8 +165,8 @@ AVX2 static size_t pop_rows_any(s2c_stream *dec, const uint8_t *indexes, size_t 
 
 /* ---- encoding ---- */
 
-/* Pushes eight entries onto eight states, unless one of them is missing: then nothing changes, and 0 is returned.  Words
- * leave to before *word, where sixteen bytes are written. */
+/* Pushes eight entries onto eight states, unless one of them is missing: then nothing changes, and 0 is returned.
+ * Words leave to before *word, where sixteen bytes are written. */
 AVX2_INLINE int push8(const s2c_tables *tables, __m256i first, __m256i second, __m256i *states, uint16_t **word)
 {
     /* first and second hold the entries 0 1 4 5 and 2 3 6 7: what in-lane shuffles put in order. */
@@ -241,9 +241,16 @@ AVX2_INLINE int place_row(const int16_t *symbols, const uint8_t *indexes, int ve
         const __m128i index = _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)(indexes + 8 * k)));
         outside = _mm_or_si128(outside, _mm_andnot_si128(inside, symbol));
         _mm_storeu_si128((__m128i *)(places + 8 * k),
-                         _mm_or_si128(_mm_slli_epi16(index, 5), _mm_and_si128(symbol, inside)));
+                         _mm_or_si128(_mm_slli_epi16(index, S2C_SMALL_LOG2), _mm_and_si128(symbol, inside)));
     }
     return _mm_testz_si128(outside, outside);
+}
+
+/* Whether eight symbols lie among the small ones. */
+AVX2_INLINE int all_small(const int16_t *symbols)
+{
+    const __m128i symbol = _mm_add_epi16(_mm_loadu_si128((const __m128i *)symbols), _mm_set1_epi16(S2C_SMALL_HALF));
+    return _mm_testz_si128(symbol, _mm_set1_epi16(-(int16_t)S2C_SMALL));
 }
 
 AVX2_INLINE s2c_status push_rows(s2c_encoder *enc, const int16_t *symbols, const uint8_t *indexes, size_t count,
@@ -268,7 +275,9 @@ AVX2_INLINE s2c_status push_rows(s2c_encoder *enc, const int16_t *symbols, const
             S2C_OPAQUE(places);
             const __m256i first = load_four(small, place[0], place[1], place[4], place[5]);
             const __m256i second = load_four(small, place[2], place[3], place[6], place[7]);
-            if (S2C_LIKELY(placed && push8(enc->tables, first, second, &states[k], &word)))
+            const int usual = (placed || all_small(symbols + i + 8 * k)) &&
+                              push8(enc->tables, first, second, &states[k], &word);
+            if (S2C_LIKELY(usual))
                 continue;
             _mm256_storeu_si256((__m256i *)(enc->states + 8 * k), states[k]);
             enc->word = word;

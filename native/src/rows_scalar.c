@@ -14,13 +14,13 @@
  * out of range. */
 #include "internal.h"
 
-/* Whether four int16 values all lie in [-16, 16): adding 16 to each leaves only the low five bits.  The top bits are
+/* Whether four int16 values all lie in [-32, 32): adding 32 to each leaves only the low six bits.  The top bits are
  * kept out of the addition, lest it carry from one value into the next. */
 S2C_INLINE int all_small(uint64_t values)
 {
     const uint64_t top = 0x8000800080008000u;
 
-    return ((((values & ~top) + 0x0010001000100010u) ^ (values & top)) & 0xffe0ffe0ffe0ffe0u) == 0;
+    return ((((values & ~top) + 0x0020002000200020u) ^ (values & top)) & 0xffc0ffc0ffc0ffc0u) == 0;
 }
 
 /* Symbols [i, i + group) from the last to the first, all of them with a place among the small ones. */

@@ -59,9 +59,9 @@ static s2c_enc_entry enc_entry(uint32_t freq, uint32_t start)
 }
 
 /* The same in 32 bits: r = ceil(2^(32 + k) / f), k = floor(log2 f), shifted down by 32 + k.  Here e < f < 2^(k + 1), so
- * for x < 2^31 the product is too large by x * e / (f * 2^(32 + k)) < 1 / f.  r is below 2^32 unless f is a power of two;
- * then k - 1 does, with e = 0.  There is no k - 1 for f = 1: 2^32 - 1 gives x - 1 for x >= 1, and the start makes up
- * for the one that is missing. */
+ * for x < 2^31 the product is too large by x * e / (f * 2^(32 + k)) < 1 / f.  r is below 2^32 unless f is a power of
+ * two; then k - 1 does, with e = 0.  There is no k - 1 for f = 1: 2^32 - 1 gives x - 1 for x >= 1, and the start makes
+ * up for the one that is missing. */
 static s2c_vector_entry vector_entry(uint32_t freq, uint32_t start)
 {
     uint32_t shift = floor_log2(freq);

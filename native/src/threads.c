@@ -1,4 +1,4 @@
-/* A few jobs on a few threads.  They are started for each call: nothing outlives it, nothing is shared between calls. */
+/* A few jobs on a few threads, which are started for each call: nothing outlives it or is shared between calls. */
 #include "internal.h"
 
 #define MAX_THREADS 16

@@ -1,9 +1,9 @@
 /* Mutated sections, as many as asked for: ./mutations COUNT [SEED]
  *
  * A section is a payload behind its CRC-32C, as in a stream.  Each mutation must be refused by the checksum, unless it
- * changed nothing: none is silent.  Then the same bytes go to the decoder without the checksum, which must refuse them or
- * return symbols whose encoding is just these bytes.  Built with the sanitizers, it shows that no byte out of bounds is
- * touched either. */
+ * changed nothing: none is silent.  Then the same bytes go to the decoder without the checksum, which must refuse them
+ * or return symbols whose encoding is just these bytes.  Built with the sanitizers, it shows that no byte out of bounds
+ * is touched either. */
 #define _POSIX_C_SOURCE 200112L /* setenv */
 #include "s2c.h"
 

@@ -69,6 +69,14 @@ def test_the_c_program_passes_under_the_sanitizers(tmp_path, sanitizers, optimis
     assert run(program).endswith("ok\n")
 
 
+def test_the_c_program_passes_on_another_processor(tmp_path):
+    """The portable kernels on aarch64, emulated."""
+    program = tmp_path / "coder_test"
+    cc, emulator = compiler("aarch64-linux-gnu-gcc"), compiler("qemu-aarch64", "qemu-aarch64-static")
+    run(cc, "-std=c11", "-O2", "-static", "-pthread", *INCLUDE, PROGRAM, *SOURCES, "-o", program)
+    assert run(emulator, program).endswith("ok\n")
+
+
 @pytest.mark.parametrize("simd", ["", "scalar"])
 def test_mutated_sections_are_refused_or_exact(tmp_path, simd):
     """Ten thousand here; the same program takes a million (docs/entropy.md)."""
