@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PHOTO = export/photographs/kodim23.png
 
-.PHONY: demo test check lint reproduce-cards clean
+.PHONY: demo test check lint fuzz reproduce-cards clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/s2c-deploy export --variant conv --force
@@ -19,6 +19,14 @@ check: $(VENV)/.installed-dev lint
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The C decoder under libFuzzer and the sanitizers; needs clang and cmake.
+FUZZ_SECONDS ?= 300
+fuzz:
+	cmake -S native -B build/fuzz -DCMAKE_C_COMPILER=clang -DS2C_FUZZ=ON
+	cmake --build build/fuzz --target fuzz_decoder
+	mkdir -p build/fuzz/corpus
+	build/fuzz/fuzz_decoder -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 build/fuzz/corpus native/fuzz/corpus
 
 # The figures of every model card from the shipped weights; KODAK is the folder of the 24 Kodak images, VARIANTS (such as
 # "conv hybrid") chooses some of the folders of export/.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,12 +34,22 @@ class Coder(Protocol):
 
 
 class Native:
-    """This package, in as many batches per image as the codec has (channel groups x checkerboard passes)."""
+    """This package, in as many batches per image as the codec has (channel groups x checkerboard passes).
 
-    name = "s2c"
+    ``simd``: the instructions, as in the environment variable S2C_SIMD; empty for the best.
+    """
 
-    def __init__(self, images: list[Image], tables: FrequencyTables, batches: int) -> None:
+    def __init__(
+        self, images: list[Image], tables: FrequencyTables, batches: int, *, simd: str = "", threads: int = 1
+    ) -> None:
+        before = os.environ.get("S2C_SIMD")
+        os.environ["S2C_SIMD"] = simd
         self._tables = Tables(tables)
+        del os.environ["S2C_SIMD"]
+        if before is not None:
+            os.environ["S2C_SIMD"] = before
+        self._threads = threads
+        self.name = f"s2c {self._tables.simd}" + (f" x{threads}" if threads > 1 else "")
         self._parts = [
             list(zip(np.array_split(i.symbols, batches), np.array_split(i.indexes, batches), strict=True))
             for i in images
@@ -48,12 +59,12 @@ class Native:
         encoder = Encoder(self._tables)
         for symbols, indexes in self._parts[number]:
             encoder.push(symbols, indexes)
-        return encoder.finish()
+        return encoder.finish(threads=self._threads)
 
     def decode(self, number: int, payload: bytes) -> npt.NDArray[np.int16]:
         parts = self._parts[number]
         out = np.empty(sum(s.size for s, _ in parts), np.int16)
-        decoder = Decoder(self._tables, payload)
+        decoder = Decoder(self._tables, payload, threads=self._threads)
         done = 0
         for _, indexes in parts:
             decoder.read(indexes, out[done : done + indexes.size])
@@ -161,9 +172,15 @@ def _import_compressai() -> tuple[Any, Any, Any]:
     return torch, ans, GaussianConditional
 
 
-def available(images: list[Image], tables: FrequencyTables, batches: int) -> list[Coder]:
-    """Our coder and those of the others that are installed."""
-    coders: list[Coder] = [Native(images, tables, batches)]
+def available(images: list[Image], tables: FrequencyTables, batches: int, *, threads: int = 1) -> list[Coder]:
+    """Our coder, with the best instructions and with none, and those of the others that are installed.
+
+    With more ``threads`` than one also our coder on so many: only large payloads have parts for them.
+    """
+    best, plain = Native(images, tables, batches), Native(images, tables, batches, simd="scalar")
+    coders: list[Coder] = [best] if best.name == plain.name else [best, plain]
+    if threads > 1:
+        coders.append(Native(images, tables, batches, threads=threads))
     if importlib.util.find_spec("compressai"):
         coders.append(CompressAI(images, tables))
     if importlib.util.find_spec("constriction"):

@@ -108,7 +108,7 @@ class Codec:
         for part in grid:
             encoder = Encoder(self._tables)
             self._encode_tile(_cut(image, part), quality, encoder)
-            payloads.append(encoder.finish())
+            payloads.append(encoder.finish(threads=self._networks.threads))
         config = self.bundle.config
         return pack(
             Stream(
@@ -191,7 +191,8 @@ class Codec:
     def _decode_tile(self, payload: bytes, part: Tile, quality: float) -> FloatArray:
         """Reads every symbol of a tile and returns its y_hat, 1 x M x h x w in 1/16 steps."""
         rows, columns = (-(-side // HYPER_STRIDE) for side in (part.height, part.width))
-        return self._latents.decode(Decoder(self._tables, payload), rows, columns, quality)
+        decoder = Decoder(self._tables, payload, threads=self._networks.threads)
+        return self._latents.decode(decoder, rows, columns, quality)
 
     def _synthesize(self, y_hat: FloatArray, quality: float) -> FloatArray:
         inverse_gain = self.bundle.gains.at(quality)[2]

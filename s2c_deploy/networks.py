@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from s2c_deploy.bundle import Bundle, exact_graphs, load_arrays
 from s2c_deploy.errors import EngineError
 from s2c_deploy.manifest import KNOWN_ANSWERS
@@ -24,6 +26,11 @@ class Networks:
         self._answers = load_arrays(bundle.path / KNOWN_ANSWERS)
         self._exact = set(exact_graphs(bundle.config))
         self._runners: dict[str, Runner] = {}
+
+    @property
+    def threads(self) -> int:
+        """How many threads the coder may use: as many as the engine was given, or one per processor."""
+        return self._threads or os.cpu_count() or 1
 
     def __getitem__(self, graph: str) -> Runner:
         if graph not in self._runners:

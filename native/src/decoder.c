@@ -1,41 +1,33 @@
-/* The decoder: states are read once, then symbols forward, words and bypass bits from two pointers.
+/* Reading a stream: states once, then symbols forward, words from the front of the body, bypass bits from its back.
  *
- * Nothing is allocated but the decoder itself, whatever a payload claims.  Words are bounds-checked once per block
- * of symbols while at least a block of words remains, then per word; the bypass is checked at every read. */
+ * Nothing is allocated, whatever a payload claims.  Words are bounds-checked once per row
+ * (rows_*.c) while the body has a row of them left, here per word; the bypass is checked at every read.  That the two
+ * meet and do not overlap is found at the end: finish. */
 #include "internal.h"
-
-#include <stdlib.h>
-
-struct s2c_decoder {
-    const s2c_tables *tables;
-    const uint8_t *word;     /* the next word */
-    const uint8_t *word_end;
-    const uint8_t *bypass;
-    uint64_t bypass_bits, bypass_read;
-    uint64_t word_count, symbols_read;
-    uint32_t lanes;
-    s2c_status status;
-    uint32_t states[S2C_MAX_LANES];
-};
 
 /* ---- bypass ---- */
 
-/* Reads count <= 16 bits, the lowest first. */
-static s2c_status get_bits(s2c_decoder *dec, uint32_t count, uint32_t *bits)
+static uint64_t bypass_limit(const s2c_stream *dec)
 {
-    if (dec->bypass_bits - dec->bypass_read < count)
+    return 8 * (uint64_t)(dec->end - dec->body);
+}
+
+/* Reads count <= 16 bits, the lowest first, from bytes that follow each other backward. */
+static s2c_status get_bits(s2c_stream *dec, uint32_t count, uint32_t *bits)
+{
+    if (bypass_limit(dec) - dec->bypass_read < count)
         return S2C_ERR_BYPASS;
-    const uint8_t *p = dec->bypass + (dec->bypass_read >> 3);
+    const uint8_t *p = dec->end - (dec->bypass_read >> 3);
     const uint32_t offset = (uint32_t)(dec->bypass_read & 7);
     uint32_t v = 0;
-    for (uint32_t k = 0; 8 * k < offset + count; k++)
-        v |= (uint32_t)p[k] << (8 * k);
+    for (uint32_t k = 0; k < offset + count; k += 8)
+        v |= (uint32_t)*--p << k;
     dec->bypass_read += count;
     *bits = (v >> offset) & ((1u << count) - 1);
     return S2C_OK;
 }
 
-static s2c_status get_exp_golomb(s2c_decoder *dec, uint32_t *value)
+static s2c_status get_exp_golomb(s2c_stream *dec, uint32_t *value)
 {
     uint32_t prefix = 0, bit = 0, low = 0;
     s2c_status status;
@@ -53,10 +45,11 @@ static s2c_status get_exp_golomb(s2c_decoder *dec, uint32_t *value)
     return status;
 }
 
-/* The symbol of an id that is an escape, has raw low bits, or whose value may be out of range. */
-static s2c_status read_slow(s2c_decoder *dec, uint32_t index, uint32_t id, int16_t *symbol)
+/* The symbol of a code: an escape, one with raw low bits, or one that an entry has no room for. */
+s2c_status s2c_read_slow(s2c_stream *dec, uint32_t index, uint32_t code, int16_t *symbol)
 {
     const s2c_tables *tables = dec->tables;
+    const uint32_t id = code - tables->base[index];
     const uint32_t shift = tables->shifts[index];
     uint32_t extra = 0, low = 0;
     s2c_status status = S2C_OK;
@@ -76,83 +69,90 @@ static s2c_status read_slow(s2c_decoder *dec, uint32_t index, uint32_t id, int16
     return S2C_OK;
 }
 
-/* ---- rANS ---- */
+/* ---- one symbol at a time ---- */
 
-/* Popping a symbol undoes encoder.c's push: the low 14 bits of the state x are a slot, the slot names the symbol,
- * and x becomes freq * (x >> 14) + slot - start, the x from before the push.  It is below 2^16 exactly when the
- * push sent a word off first; taking that word back brings x into [2^16, 2^32) again.  For x >= 2^16, x >> 14 is at
- * least 4, so x never reaches 0 and one word is always enough.  This holds for any state in range and any words,
- * so a hostile payload can yield wrong symbols, but no state, slot or pointer out of range. */
-S2C_INLINE s2c_status pop(s2c_decoder *dec, const s2c_tables *tables, uint32_t index, uint32_t *state,
-                          const uint8_t **word, int checked, int16_t *symbol)
+/* Pops a symbol from a state; rows_scalar.c has the invariant. */
+static s2c_status pop(s2c_stream *dec, uint32_t index, uint32_t *state, int16_t *symbol)
 {
-    const s2c_dec_table *table = &tables->dec[index];
     const uint32_t slot = *state & (S2C_TOTAL - 1);
-    uint32_t x = *state >> S2C_PRECISION;
+    const uint32_t code = dec->tables->codes[index << S2C_PRECISION | slot];
+    const uint32_t entry = dec->tables->dec_entries[code];
+    uint32_t x = s2c_dec_freq(entry) * (*state >> S2C_PRECISION) + slot - s2c_dec_start(entry);
 
-    if (S2C_LIKELY(slot < table->zero_freq)) {
-        x = table->zero_freq * x + slot;
-        *symbol = 0;
-    } else {
-        const uint32_t id = tables->ids[(uint32_t)(table->id_base + slot)];
-        const s2c_dec_entry *entry = &tables->dec_entries[table->entry_base + id];
-        x = entry->freq * x + slot - entry->start;
-        *symbol = entry->value;
-        if (S2C_UNLIKELY(entry->slow)) {
-            s2c_status status = read_slow(dec, index, id, symbol);
-            if (status != S2C_OK)
-                return status;
-        }
-    }
-    if (S2C_UNLIKELY(x < S2C_STATE_MIN)) {
-        if (checked && *word == dec->word_end)
+    if (x < S2C_STATE_MIN) {
+        if (dec->word_end - dec->word < 2)
             return S2C_ERR_WORDS;
-        x = x << 16 | s2c_load16(*word);
-        *word += 2;
+        x = x << 16 | s2c_load16(dec->word);
+        dec->word += 2;
     }
     *state = x;
+    *symbol = (int16_t)s2c_dec_symbol(entry);
+    return *symbol == S2C_SLOW ? s2c_read_slow(dec, index, code, symbol) : S2C_OK;
+}
+
+/* Symbols [i, limit) of a batch, lane after lane. */
+static s2c_status pop_each(s2c_stream *dec, const uint8_t *indexes, size_t i, size_t limit, int16_t *symbols)
+{
+    const uint32_t mask = (1u << dec->lanes_log2) - 1;
+    s2c_status status = S2C_OK;
+
+    for (; i < limit && status == S2C_OK; i++)
+        status = pop(dec, indexes[i], &dec->states[i & mask], &symbols[i]);
+    return status;
+}
+
+/* The encoder hid the first words that it got in the states from which it started the lanes above 0: here the states
+ * become words again, and lane 0 goes on alone. */
+static s2c_status enter_tail(s2c_stream *dec)
+{
+    const uint32_t lanes = 1u << dec->lanes_log2;
+
+    for (uint32_t lane = 1; lane < lanes; lane++) {
+        const uint32_t word = dec->states[lane] - S2C_STATE_MIN;
+        if (word >> 16)
+            return S2C_ERR_FINAL_STATE;
+        dec->carried[2 * lane - 2] = (uint8_t)word;
+        dec->carried[2 * lane - 1] = (uint8_t)(word >> 8);
+    }
+    dec->body_word = dec->word;
+    dec->word = dec->carried;
+    dec->word_end = dec->carried + 2 * (size_t)(lanes - 1);
+    dec->in_tail = 1;
     return S2C_OK;
 }
 
-/* Whole blocks, while a block cannot run out of words; returns the number of symbols done. */
-S2C_INLINE size_t pop_blocks(s2c_decoder *dec, const uint8_t *indexes, size_t count, uint32_t mask, int16_t *symbols)
+static s2c_status pop_tail(s2c_stream *dec, const uint8_t *indexes, size_t i, size_t count, int16_t *symbols)
 {
-    const s2c_tables *tables = dec->tables;
-    const int skips = tables->skip_below > 0 && tables->skip_below <= 128;
-    const uint64_t addend = s2c_skip_addend(skips ? tables->skip_below : 128);
-    const uint8_t *word = dec->word;
-    size_t i = 0;
+    const uint64_t addend = s2c_skip_addend(dec->tables->skip_below);
+    s2c_status status = S2C_OK;
 
-    for (; count - i >= S2C_BLOCK; i += S2C_BLOCK) {
-        if (skips && s2c_all_skipped(indexes + i, addend)) {
-            memset(symbols + i, 0, S2C_BLOCK * sizeof *symbols);
+    for (; i < count && status == S2C_OK; i++) {
+        if (count - i >= 8 && s2c_all_skipped(indexes + i, addend)) {
+            memset(symbols + i, 0, 8 * sizeof *symbols);
+            i += 7;
             continue;
         }
-        if (S2C_UNLIKELY((size_t)(dec->word_end - word) < 2 * S2C_BLOCK))
-            break;
-        uint32_t *lanes = dec->states + (i & mask & ~(size_t)(S2C_BLOCK - 1));
-        S2C_UNROLL_BLOCK
-        for (uint32_t k = 0; k < S2C_BLOCK; k++) {
-            s2c_status status = pop(dec, tables, indexes[i + k], &lanes[k & mask], &word, 0, &symbols[i + k]);
-            if (S2C_UNLIKELY(status != S2C_OK)) {
-                dec->status = status;
-                dec->word = word;
-                return i;
-            }
-        }
+        const uint32_t coded = indexes[i] >= dec->tables->skip_below;
+        status = pop(dec, indexes[i], dec->states, &symbols[i]);
+        if (dec->position + i == dec->split)
+            dec->split_coded = coded, dec->split_took_word = dec->word != dec->carried;
+        dec->tail_coded += coded;
     }
-    dec->word = word;
-    return i;
+    return status;
 }
 
-/* Symbols from i on, each with its own check. */
-static void pop_rest(s2c_decoder *dec, const uint8_t *indexes, size_t i, size_t count, int16_t *symbols)
+/* An encoder gives lane 0 no more than it has to: the tail starts at the symbol that yields the last word the other
+ * lanes have room for, or at the last coded symbol that a tail may hold, or at the first of all. */
+static int tail_is_shortest(const s2c_stream *dec)
 {
-    const uint32_t mask = dec->lanes - 1;
-
-    for (; i < count && dec->status == S2C_OK; i++)
-        dec->status = pop(dec, dec->tables, indexes[i], &dec->states[i & mask], &dec->word, 1, &symbols[i]);
+    if (dec->tail_coded > S2C_MAX_TAIL)
+        return 0;
+    if (dec->word == dec->word_end)
+        return dec->split_took_word;
+    return dec->split == 0 || (dec->split_coded && dec->tail_coded == S2C_MAX_TAIL);
 }
+
+/* ---- batches ---- */
 
 static int indexes_valid(const uint8_t *indexes, size_t count, uint32_t tables)
 {
@@ -165,151 +165,124 @@ static int indexes_valid(const uint8_t *indexes, size_t count, uint32_t tables)
     return count == 0 || largest < tables;
 }
 
-s2c_status s2c_decoder_read(s2c_decoder *dec, const uint8_t *indexes, size_t count, int16_t *symbols)
+static s2c_status read(s2c_stream *dec, const uint8_t *indexes, size_t count, int16_t *symbols)
 {
-    size_t done;
+    s2c_status status = S2C_OK;
+    size_t limit = 0;
 
-    if (dec == NULL)
-        return S2C_ERR_ARGUMENT;
+    if (!dec->in_tail) {
+        const size_t mask = ((size_t)1 << dec->lanes_log2) - 1;
+        limit = dec->split - dec->position < count ? (size_t)(dec->split - dec->position) : count;
+        const size_t done = dec->tables->kernels->pop_rows(dec, indexes, limit & ~mask, symbols);
+        status = dec->status == S2C_OK ? pop_each(dec, indexes, done, limit, symbols) : dec->status;
+        if (status == S2C_OK && limit < count)
+            status = enter_tail(dec);
+    }
+    return status == S2C_OK && limit < count ? pop_tail(dec, indexes, limit, count, symbols) : status;
+}
+
+s2c_status s2c_stream_read(s2c_stream *dec, const uint8_t *indexes, size_t count, int16_t *symbols)
+{
     if (dec->status != S2C_OK)
         return dec->status;
-    if (count && (indexes == NULL || symbols == NULL))
-        return S2C_ERR_ARGUMENT;
-    if (!indexes_valid(indexes, count, dec->tables->count)) {
+    if (!indexes_valid(indexes, count, dec->tables->count))
         dec->status = S2C_ERR_INDEX;
-        return dec->status;
-    }
-    if (dec->lanes == 8)
-        done = pop_blocks(dec, indexes, count, 7, symbols);
-    else if (dec->lanes == 32)
-        done = pop_blocks(dec, indexes, count, 31, symbols);
     else
-        done = pop_blocks(dec, indexes, count, dec->lanes - 1, symbols);
+        dec->status = read(dec, indexes, count, symbols);
     if (dec->status == S2C_OK)
-        pop_rest(dec, indexes, done, count, symbols);
-    if (dec->status == S2C_OK)
-        dec->symbols_read += count;
+        dec->position += count;
     return dec->status;
 }
 
-/* ---- payload ---- */
+/* ---- head and end ---- */
 
-/* LEB128 in its shortest form; at most 9 bytes, for no payload can hold 2^63 words. */
-static s2c_status read_count(const uint8_t **p, const uint8_t *end, uint64_t *count)
+int s2c_read_number(const uint8_t **p, const uint8_t *end, uint64_t *number)
 {
-    *count = 0;
+    *number = 0;
     for (uint32_t shift = 0; shift < 63 && *p < end; shift += 7) {
         const uint8_t byte = *(*p)++;
-        *count |= (uint64_t)(byte & 127) << shift;
+        *number |= (uint64_t)(byte & 127) << shift;
         if (byte < 128)
-            return byte == 0 && shift ? S2C_ERR_COUNT : S2C_OK;
+            return byte != 0 || shift == 0;
     }
-    return S2C_ERR_COUNT;
+    return 0;
 }
 
-static s2c_status parse(s2c_decoder *dec, const uint8_t *p, size_t size)
+static s2c_status parse(s2c_stream *dec, const uint8_t *p, size_t size)
 {
     const uint8_t *end = p + size;
-    uint32_t grown = 0;
 
     if (*p > S2C_MAX_LANES_LOG2)
         return S2C_ERR_LANES;
-    dec->lanes = 1u << *p++;
-    s2c_status status = read_count(&p, end, &dec->word_count);
-    if (status != S2C_OK)
-        return status;
-    if ((size_t)(end - p) < 4 * (size_t)dec->lanes)
+    dec->lanes_log2 = *p++;
+    if (dec->lanes_log2 && !s2c_read_number(&p, end, &dec->split))
+        return S2C_ERR_SPLIT;
+    if ((size_t)(end - p) >> 2 < (size_t)1 << dec->lanes_log2)
         return S2C_ERR_TRUNCATED;
-    for (uint32_t lane = 0; lane < dec->lanes; lane++, p += 4) {
+    for (uint32_t lane = 0; lane < 1u << dec->lanes_log2; lane++, p += 4) {
         dec->states[lane] = s2c_load32(p);
-        if (dec->states[lane] < S2C_STATE_MIN)
+        if (dec->states[lane] < S2C_STATE_MIN || dec->states[lane] >= S2C_STATE_END)
             return S2C_ERR_STATE;
-        grown |= dec->states[lane] ^ S2C_STATE_MIN;
+        dec->grown |= dec->states[lane] ^ S2C_STATE_MIN;
     }
-    if (dec->word_count > (uint64_t)(end - p) / 2)
-        return S2C_ERR_COUNT;
-    if (dec->word_count == 0 && grown == 0)
-        return S2C_ERR_STATE; /* nothing coded is spelt as no bytes, and in no other way */
-    dec->word = p;
-    dec->word_end = p + 2 * dec->word_count;
-    dec->bypass = dec->word_end;
-    dec->bypass_bits = 8 * (uint64_t)(end - dec->bypass);
+    dec->word = dec->body = p;
+    dec->word_end = dec->end = end;
     return S2C_OK;
 }
 
-s2c_status s2c_decoder_reset(s2c_decoder *dec, const s2c_tables *tables, const void *data, size_t size)
+s2c_status s2c_stream_open(s2c_stream *dec, const s2c_tables *tables, const uint8_t *data, size_t size)
 {
     static const uint8_t nothing[1];
 
-    if (dec == NULL)
-        return S2C_ERR_ARGUMENT;
     memset(dec, 0, sizeof *dec);
-    dec->status = S2C_ERR_ARGUMENT;
-    if (tables == NULL || (data == NULL && size))
-        return S2C_ERR_ARGUMENT;
     dec->tables = tables;
-    dec->lanes = 1;
+    dec->split = UINT64_MAX;
     dec->states[0] = S2C_STATE_MIN;
-    dec->word = dec->word_end = dec->bypass = nothing;
+    dec->word = dec->word_end = dec->body = dec->end = nothing;
+    dec->empty = size == 0;
     dec->status = size ? parse(dec, data, size) : S2C_OK;
     return dec->status;
 }
 
-s2c_status s2c_decoder_create(const s2c_tables *tables, const void *data, size_t size, s2c_decoder **out)
+/* Words and bypass must have used up the body, with less than a byte of zeros between them. */
+static s2c_status check_body(s2c_stream *dec)
 {
-    if (out == NULL)
-        return S2C_ERR_ARGUMENT;
-    *out = NULL;
-    s2c_decoder *dec = malloc(sizeof *dec);
-    if (dec == NULL)
-        return S2C_ERR_MEMORY;
-    s2c_status status = s2c_decoder_reset(dec, tables, data, size);
-    if (status != S2C_OK)
-        free(dec);
-    else
-        *out = dec;
-    return status;
-}
-
-s2c_status s2c_decoder_finish(s2c_decoder *dec)
-{
+    const uint64_t bits = 8 * (uint64_t)(dec->end - dec->body_word);
     uint32_t padding = 0;
 
-    if (dec == NULL)
-        return S2C_ERR_ARGUMENT;
-    if (dec->status != S2C_OK)
-        return dec->status;
-    if (dec->word != dec->word_end)
-        return dec->status = S2C_ERR_WORDS_LEFT;
-    for (uint32_t lane = 0; lane < dec->lanes; lane++)
-        if (dec->states[lane] != S2C_STATE_MIN)
-            return dec->status = S2C_ERR_FINAL_STATE;
-    const uint64_t left = dec->bypass_bits - dec->bypass_read;
-    if (left >= 8)
-        return dec->status = S2C_ERR_BYPASS_LEFT;
-    get_bits(dec, (uint32_t)left, &padding);
-    if (padding)
-        return dec->status = S2C_ERR_PADDING;
-    return S2C_OK;
+    if (bits < dec->bypass_read || bits - dec->bypass_read >= 8)
+        return S2C_ERR_BODY;
+    get_bits(dec, (uint32_t)(bits - dec->bypass_read), &padding);
+    return padding ? S2C_ERR_PADDING : S2C_OK;
 }
 
-void s2c_decoder_get_info(const s2c_decoder *dec, s2c_decoder_info *info)
+static s2c_status finish(s2c_stream *dec)
 {
-    if (info == NULL)
-        return;
-    memset(info, 0, sizeof *info);
-    if (dec == NULL)
-        return;
-    info->word_count = dec->word_count;
-    info->words_read = dec->word_count - (uint64_t)(dec->word_end - dec->word) / 2;
-    info->bypass_bits = dec->bypass_bits;
-    info->bypass_bits_read = dec->bypass_read;
-    info->symbols_read = dec->symbols_read;
-    info->lanes = dec->lanes;
-    info->status = dec->status;
+    const uint32_t lanes_log2 = dec->lanes_log2;
+
+    if (lanes_log2 && dec->position < dec->split)
+        return S2C_ERR_SPLIT;
+    s2c_status status = dec->in_tail ? S2C_OK : enter_tail(dec);
+    if (status == S2C_OK)
+        status = check_body(dec);
+    if (status != S2C_OK)
+        return status;
+    /* Nothing coded is spelt as no bytes, and in no other way. */
+    if (!dec->empty && dec->grown == 0 && dec->body_word == dec->body && dec->word == dec->carried)
+        return S2C_ERR_STATE;
+    if (lanes_log2 && !tail_is_shortest(dec))
+        return S2C_ERR_SPLIT;
+    for (const uint8_t *p = dec->word; p < dec->word_end; p++)
+        if (*p)
+            return S2C_ERR_FINAL_STATE;
+    return dec->states[0] == S2C_STATE_MIN ? S2C_OK : S2C_ERR_FINAL_STATE;
 }
 
-void s2c_decoder_free(s2c_decoder *dec)
+s2c_status s2c_stream_finish(s2c_stream *dec)
 {
-    free(dec);
+    if (dec->status == S2C_OK && !dec->finished) {
+        dec->status = finish(dec);
+        dec->finished = 1;
+    }
+    return dec->status;
 }

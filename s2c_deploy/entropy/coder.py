@@ -18,22 +18,23 @@ threads; an ``Encoder`` or a ``Decoder`` belongs to one thread at a time.
 from __future__ import annotations
 
 import ctypes
+import os
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from s2c_deploy.entropy.native import Batch, Buffer, DecoderInfo, as_bytes, library
+from s2c_deploy.entropy.native import Buffer, DecoderInfo, EncodeOptions, as_bytes, library
 from s2c_deploy.entropy.tables import FrequencyTables
 from s2c_deploy.errors import BitstreamError, BundleError, EngineError, InputError
 
-MAX_LANES_LOG2 = 6
-_LANES_AUTO = 255
+MAX_LANES_LOG2, MAX_PARTS_LOG2 = 6, 3
+_AUTO = 255
 
 # s2c_status of native/include/s2c.h: only the values that this module tells apart.
 _OK, _MEMORY = 0, 2
-_INDEX, _SYMBOL, _SKIPPED = 4, 5, 6
+_INDEX, _SYMBOL, _SKIPPED, _SIMD = 4, 5, 6, 7
 
 
 def _message(status: int) -> str:
@@ -43,7 +44,8 @@ def _message(status: int) -> str:
 class Tables:
     """Frequency tables in the form the C coder reads: checked once, read-only, shared among threads.
 
-    Raises :class:`BundleError` if the C library refuses them, :class:`EngineError` if the library is missing.
+    Raises :class:`BundleError` if the C library refuses them, :class:`EngineError` if the library is missing or the
+    environment variable ``S2C_SIMD`` asks for instructions that it does not know or cannot use here.
     """
 
     def __init__(self, tables: FrequencyTables) -> None:
@@ -61,6 +63,11 @@ class Tables:
         )
         if status == _MEMORY:
             raise MemoryError(_message(status))
+        if status == _SIMD:
+            raise EngineError(
+                f"no coder for S2C_SIMD={os.environ.get('S2C_SIMD')}: {_message(status)}",
+                hint="unset S2C_SIMD to take the fastest that runs here, or set it to scalar",
+            )
         if status != _OK:
             raise BundleError(f"bad tables: {_message(status)}")
         self._handle = handle.value
@@ -71,6 +78,11 @@ class Tables:
         if self._handle is None:
             raise InputError("these tables are closed")
         return self._handle
+
+    @property
+    def simd(self) -> str:
+        """The instructions that code with these tables: ``avx2``, ``neon`` or ``scalar``.  All give the same bytes."""
+        return str(library().s2c_tables_simd(self.handle).decode("ascii"))
 
     def close(self) -> None:
         """Frees the C object; no encoder or decoder may use it afterwards.  Closing twice is allowed."""
@@ -94,9 +106,12 @@ class Tables:
             self.close()
 
 
-def _check_array(array: object, dtype: Any, name: str) -> npt.NDArray[Any]:
+_INT16, _UINT8 = np.dtype(np.int16), np.dtype(np.uint8)
+_Byte = ctypes.c_char * 1
+
+
+def _check_array(array: object, wanted: np.dtype[Any], name: str) -> npt.NDArray[Any]:
     """``array`` if it is a C-contiguous numpy array of this dtype, else :class:`InputError`."""
-    wanted = np.dtype(dtype)
     if not isinstance(array, np.ndarray):
         raise InputError(f"{name} must be a numpy array of {wanted}, found {type(array).__name__}")
     if array.dtype != wanted:
@@ -104,6 +119,19 @@ def _check_array(array: object, dtype: Any, name: str) -> npt.NDArray[Any]:
     if not array.flags.c_contiguous:
         raise InputError(f"{name} must be C-contiguous", hint="pass numpy.ascontiguousarray(array)")
     return array
+
+
+def _address(array: Any, wanted: np.dtype[Any], name: str) -> int:
+    """Where ``array`` begins, if :func:`_check_array` has nothing against it.
+
+    The usual array, writable and not empty, takes a short cut: coding a batch may take no longer than these checks.
+    """
+    if type(array) is np.ndarray and array.dtype is wanted:
+        try:
+            return ctypes.addressof(_Byte.from_buffer(array))  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            pass  # read-only, empty or not contiguous
+    return int(_check_array(array, wanted, name).ctypes.data)
 
 
 class Encoder:
@@ -116,6 +144,7 @@ class Encoder:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._batches: list[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]] = []
+        self._table: list[int] = []  # the same as s2c_batch: two addresses and a count, each as large as a pointer
 
     @property
     def batches(self) -> tuple[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]], ...]:
@@ -127,30 +156,34 @@ class Encoder:
 
         Raises :class:`InputError` for any other kind of array.
         """
-        _check_array(symbols, np.int16, "symbols")
-        _check_array(indexes, np.uint8, "indexes")
+        addresses = _address(symbols, _INT16, "symbols"), _address(indexes, _UINT8, "indexes")
         if symbols.shape != indexes.shape:
             raise InputError(f"symbols and indexes differ in shape: {symbols.shape} and {indexes.shape}")
         self._batches.append((symbols, indexes))
+        self._table += (*addresses, symbols.size)
 
-    def finish(self, lanes_log2: int | None = None) -> bytes:
+    def finish(self, lanes_log2: int | None = None, parts_log2: int | None = None, *, threads: int = 1) -> bytes:
         """Codes everything pushed so far into one payload and leaves the encoder empty.
 
-        ``lanes_log2`` 0..6 sets the number of lanes, ``None`` chooses it by the expected size.  Raises
-        :class:`InputError` for an index without a table, a symbol outside [-32767, 32767], or a symbol
-        other than zero under a skipped index.
+        ``lanes_log2`` 0..6 sets the number of lanes and ``parts_log2`` 0..3 the number of parts, which threads can code
+        side by side; ``None`` chooses by the expected size.  ``threads`` are used if there are parts; the payload does
+        not depend on them.  Raises :class:`InputError` for an index without a table, a symbol outside [-32767, 32767],
+        or a symbol other than zero under a skipped index.
         """
-        if lanes_log2 is not None and not 0 <= lanes_log2 <= MAX_LANES_LOG2:
-            raise InputError(f"lanes_log2 must be 0 to {MAX_LANES_LOG2}, found {lanes_log2}")
+        for name, value, most in (("lanes", lanes_log2, MAX_LANES_LOG2), ("parts", parts_log2, MAX_PARTS_LOG2)):
+            if value is not None and not 0 <= value <= most:
+                raise InputError(f"{name}_log2 must be 0 to {most}, found {value}")
         lib = library()
         kept, self._batches = self._batches, []
-        batches = (Batch * len(kept))(*[Batch(s.ctypes.data, i.ctypes.data, s.size) for s, i in kept])
-        out = np.empty(lib.s2c_encode_bound(sum(s.size for s, _ in kept)), np.uint8)
+        table, self._table = (ctypes.c_size_t * len(self._table))(*self._table), []
+        out = np.empty(lib.s2c_encode_bound(sum(table[2::3])), np.uint8)
         written = ctypes.c_size_t()
         status = lib.s2c_encode(
             self._tables.handle,
-            _LANES_AUTO if lanes_log2 is None else lanes_log2,
-            batches,
+            EncodeOptions(
+                _AUTO if lanes_log2 is None else lanes_log2, _AUTO if parts_log2 is None else parts_log2, threads
+            ),
+            table,
             len(kept),
             out.ctypes.data,
             out.size,
@@ -169,16 +202,16 @@ class Encoder:
 # from the decoder's position by _payload_error.
 _PAYLOAD_ERRORS: dict[int, tuple[str, str]] = {
     32: ("coder lanes", "a lane byte of 0 to 6"),
-    33: ("coder word count", "a count in its shortest form that the payload holds"),
+    33: ("coder split", "a split in its shortest form, where the tail fills the other lanes"),
     34: ("coder states", "four bytes per lane"),
-    35: ("coder states", "states of at least 65536"),
+    35: ("coder states", "states of 32768 to 2147483647"),
     36: ("coder words", "a word for every symbol that needs one"),
     37: ("coder bypass", "a bit for every escape and raw bit"),
     38: ("coder symbols", "symbols in [-32767, 32767]"),
-    39: ("coder words", "no words after the last symbol"),
-    40: ("coder final state", "65536 in every lane"),
-    41: ("coder bypass", "no bytes after the last symbol"),
-    42: ("coder bypass padding", "zero bits"),
+    39: ("coder body", "words and bypass that meet"),
+    40: ("coder final state", "a state that an encoder starts from in every lane"),
+    41: ("coder bypass padding", "zero bits"),
+    42: ("coder parts", "2, 4 or 8 parts of sizes that the payload holds"),
 }
 
 
@@ -187,29 +220,32 @@ def _payload_error(status: int, size: int, info: DecoderInfo | None) -> Bitstrea
     found = f"{_message(status)} ({size} bytes"
     if info is not None:
         found += (
-            f", {info.words_read} of {info.word_count} words and {info.bypass_bits_read} of "
-            f"{info.bypass_bits} bypass bits read"
+            f", {info.words_read} words and {info.bypass_bits_read} bypass bits read from a body of "
+            f"{info.body_bytes} bytes"
         )
     return BitstreamError(field, expected=expected, found=found + ")")
 
 
 class Decoder:
-    """Decodes one payload, batch by batch.
+    """Decodes one payload, batch by batch; with up to ``threads`` threads if it is large enough to have parts.
 
     Raises :class:`BitstreamError` if the head of the payload is malformed.  After any error the decoder
     stays in it.
     """
 
-    def __init__(self, tables: Tables, payload: Buffer) -> None:
+    def __init__(self, tables: Tables, payload: Buffer, *, threads: int = 1) -> None:
         self._handle: int | None = None
         self._tables = tables
         self._payload = as_bytes(payload)  # the C object reads it in place
+        self._read = library().s2c_decoder_read
         handle = ctypes.c_void_p()
         status = library().s2c_decoder_create(
             tables.handle, self._payload.ctypes.data, self._payload.size, ctypes.byref(handle)
         )
         self._handle = handle.value
         self._check(status)
+        if threads > 1:
+            library().s2c_decoder_set_threads(self._handle, threads)
 
     def read(
         self, indexes: npt.NDArray[np.uint8], out: npt.NDArray[np.int16] | None = None
@@ -220,15 +256,16 @@ class Decoder:
         :class:`BitstreamError` if the payload does not hold them, :class:`InputError` for wrong arrays or
         an index without a table.
         """
-        _check_array(indexes, np.uint8, "indexes")
+        source = _address(indexes, _UINT8, "indexes")
         if out is None:
-            out = np.empty(indexes.shape, np.int16)
-        _check_array(out, np.int16, "out")
+            out = np.empty(indexes.shape, _INT16)
+        target = _address(out, _INT16, "out")
         if out.shape != indexes.shape:
             raise InputError(f"out and indexes differ in shape: {out.shape} and {indexes.shape}")
         self._tables.handle  # noqa: B018 - raises if the tables were closed under this decoder
-        status = library().s2c_decoder_read(self._handle, indexes.ctypes.data, indexes.size, out.ctypes.data)
-        self._check(status)
+        status = self._read(self._handle, source, indexes.size, target)
+        if status != _OK:
+            self._check(status)
         return out
 
     def finish(self) -> None:

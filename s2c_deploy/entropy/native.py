@@ -16,7 +16,7 @@ import numpy as np
 
 from s2c_deploy.errors import EngineError, InputError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 LIBRARY_NAME = ("" if sys.platform == "win32" else "lib") + "s2c_native" + _SUFFIX
@@ -24,13 +24,13 @@ LIBRARY_NAME = ("" if sys.platform == "win32" else "lib") + "s2c_native" + _SUFF
 Buffer = bytes | bytearray | memoryview | np.ndarray[Any, Any]
 
 
-class Batch(ctypes.Structure):
-    """``s2c_batch`` of s2c.h."""
+class EncodeOptions(ctypes.Structure):
+    """``s2c_encode_options`` of s2c.h."""
 
     _fields_ = (
-        ("symbols", ctypes.c_void_p),
-        ("indexes", ctypes.c_void_p),
-        ("count", ctypes.c_size_t),
+        ("lanes_log2", ctypes.c_uint32),
+        ("parts_log2", ctypes.c_uint32),
+        ("threads", ctypes.c_uint32),
     )
 
 
@@ -38,12 +38,12 @@ class DecoderInfo(ctypes.Structure):
     """``s2c_decoder_info`` of s2c.h."""
 
     _fields_ = (
-        ("word_count", ctypes.c_uint64),
+        ("body_bytes", ctypes.c_uint64),
         ("words_read", ctypes.c_uint64),
-        ("bypass_bits", ctypes.c_uint64),
         ("bypass_bits_read", ctypes.c_uint64),
         ("symbols_read", ctypes.c_uint64),
         ("lanes", ctypes.c_uint32),
+        ("parts", ctypes.c_uint32),
         ("status", ctypes.c_uint32),
     )
 
@@ -60,13 +60,15 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         _STATUS,
         [_U32, _POINTER, _POINTER, _POINTER, _POINTER, _U32, _HANDLE_OUT],
     ),
+    "s2c_tables_simd": (ctypes.c_char_p, [_POINTER]),
     "s2c_tables_free": (None, [_POINTER]),
     "s2c_encode_bound": (_SIZE, [_SIZE]),
     "s2c_encode": (
         _STATUS,
-        [_POINTER, _U32, ctypes.POINTER(Batch), _SIZE, _POINTER, _SIZE, _SIZE_OUT],
+        [_POINTER, ctypes.POINTER(EncodeOptions), _POINTER, _SIZE, _POINTER, _SIZE, _SIZE_OUT],
     ),
     "s2c_decoder_create": (_STATUS, [_POINTER, _POINTER, _SIZE, _HANDLE_OUT]),
+    "s2c_decoder_set_threads": (None, [_POINTER, _U32]),
     "s2c_decoder_read": (_STATUS, [_POINTER, _POINTER, _SIZE, _POINTER]),
     "s2c_decoder_finish": (_STATUS, [_POINTER]),
     "s2c_decoder_get_info": (None, [_POINTER, ctypes.POINTER(DecoderInfo)]),

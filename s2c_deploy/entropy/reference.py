@@ -19,7 +19,8 @@ from s2c_deploy.entropy.tables import (
 )
 from s2c_deploy.errors import BitstreamError, InputError
 
-STATE_MIN = 1 << 16
+STATE_MIN, STATE_END = 1 << 15, 1 << 31
+MAX_TAIL = 2048  # coded symbols in the tail, at most
 MAX_PREFIX = 16  # zeros before an escape's Exp-Golomb code
 
 
@@ -58,7 +59,7 @@ def _map_symbol(table: _Table, symbol: int, bypass: list[int]) -> int:
 
 def _push(state: int, table: _Table, number: int, words: list[int]) -> int:
     freq, start = table.freqs[number], table.starts[number]
-    if state >= freq << (32 - PRECISION):
+    if state >= freq << (31 - PRECISION):
         words.append(state & 0xFFFF)
         state >>= 16
     return (state // freq << PRECISION) + start + state % freq
@@ -79,13 +80,67 @@ def _pack_bits(bits: Sequence[int]) -> bytes:
     return bytes(out)
 
 
+def _share(count: int, part: int, parts: int) -> slice:
+    """What a part holds of a batch."""
+    share = count // parts // 64 * 64
+    return slice(part * share, count if part == parts - 1 else (part + 1) * share)
+
+
 def encode(
-    tables: FrequencyTables, batches: Sequence[tuple[Sequence[int], Sequence[int]]], lanes_log2: int
+    tables: FrequencyTables,
+    batches: Sequence[tuple[Sequence[int], Sequence[int]]],
+    lanes_log2: int,
+    parts_log2: int = 0,
 ) -> bytes:
     """The payload of the batches.  Raises :class:`InputError` for what cannot be coded."""
-    all_tables = _tables(tables)
+    if parts_log2 == 0:
+        return _encode_stream(tables, batches, lanes_log2)
+    count = 1 << parts_log2
+    shares = [[(s[_share(len(s), k, count)], i[_share(len(s), k, count)]) for s, i in batches] for k in range(count)]
+    parts = [_encode_stream(tables, share, lanes_log2) for share in shares]
+    if not any(parts):
+        return b""
+    return bytes([128 | parts_log2]) + b"".join(_varint(len(part)) for part in parts[:-1]) + b"".join(parts)
+
+
+def _encode_stream(
+    tables: FrequencyTables, batches: Sequence[tuple[Sequence[int], Sequence[int]]], lanes_log2: int
+) -> bytes:
+    lanes = 1 << lanes_log2
     bypass: list[int] = []
-    pushes: list[tuple[int, _Table, int]] = []  # lane, table, id
+    pushes = _pushes(tables, batches, bypass)
+    if not pushes:
+        return b""
+    states = [STATE_MIN] * lanes
+    carried: list[int] = []  # words of the tail, which the lanes above 0 start from
+    split, tail = 0, 0
+    while pushes and len(carried) < lanes - 1 and tail < MAX_TAIL:
+        split, _, table, number = pushes.pop()
+        states[0] = _push(states[0], table, number, carried)
+        tail += 1
+    if not pushes and len(carried) < lanes - 1 and tail < MAX_TAIL:
+        split = 0
+    for lane, word in enumerate(reversed(carried), start=1):
+        states[lane] += word
+    words: list[int] = []
+    for _, position, table, number in reversed(pushes):
+        states[position % lanes] = _push(states[position % lanes], table, number, words)
+    return (
+        bytes([lanes_log2])
+        + (_varint(split) if lanes > 1 else b"")
+        + b"".join(state.to_bytes(4, "little") for state in states)
+        + b"".join(word.to_bytes(2, "little") for word in reversed(words))
+        + _pack_bits(bypass)[::-1]
+    )
+
+
+def _pushes(
+    tables: FrequencyTables, batches: Sequence[tuple[Sequence[int], Sequence[int]]], bypass: list[int]
+) -> list[tuple[int, int, _Table, int]]:
+    """Position in the payload, position in the batch, table and id of every coded symbol."""
+    all_tables = _tables(tables)
+    pushes: list[tuple[int, int, _Table, int]] = []
+    before = 0
     for symbols, indexes in batches:
         for position, (symbol, index) in enumerate(zip(symbols, indexes, strict=True)):
             if not 0 <= index < tables.count:
@@ -94,91 +149,94 @@ def encode(
                 raise InputError(f"the symbol {symbol} is out of range")
             table = all_tables[index]
             if not table.skipped:
-                pushes.append((position % (1 << lanes_log2), table, _map_symbol(table, symbol, bypass)))
+                pushes.append((before + position, position, table, _map_symbol(table, symbol, bypass)))
             elif symbol:
                 raise InputError(f"the symbol {symbol} has the skipped index {index}")
-    if not pushes:
-        return b""
-    states = [STATE_MIN] * (1 << lanes_log2)
-    words: list[int] = []
-    for lane, table, number in reversed(pushes):
-        states[lane] = _push(states[lane], table, number, words)
-    head = bytes([lanes_log2]) + _varint(len(words))
-    return (
-        head
-        + b"".join(state.to_bytes(4, "little") for state in states)
-        + b"".join(word.to_bytes(2, "little") for word in reversed(words))
-        + _pack_bits(bypass)
-    )
+        before += len(symbols)
+    return pushes
 
 
 # ---- decoding ----
 
 
-class _Payload:
-    """The parts of a payload, read from the front; every shortage is a :class:`BitstreamError`."""
+def _read_number(data: bytes, start: int, field: str) -> tuple[int, int]:
+    """A number in LEB128, and where it ends."""
+    number = 0
+    for k, byte in enumerate(data[start : start + 9]):
+        number |= (byte & 127) << (7 * k)
+        if byte < 128:
+            if byte == 0 and k:
+                break
+            return number, start + k + 1
+    raise BitstreamError(field, expected="a number in its shortest form", found=data[start : start + 9].hex())
+
+
+class _Stream:
+    """The fields of a stream; every shortage is a :class:`BitstreamError`."""
 
     def __init__(self, data: bytes) -> None:
+        self.lanes, self.split = 1, 0
         self.states = [STATE_MIN]
-        self.words: list[int] = []
-        self.bits: list[int] = []
+        self.body, self.next_word, self.next_bit = b"", 0, 0
+        self.carried: list[int] | None = None  # in the tail: the words that are left, the next one last
+        self.spelt = bool(data)
         if data:
             self._parse(data)
 
     def _parse(self, data: bytes) -> None:
         if data[0] > 6:
             raise BitstreamError("coder lanes", expected="0 to 6", found=data[0])
-        lanes = 1 << data[0]
-        count, position = self._read_count(data)
-        if len(data) < position + 4 * lanes + 2 * count:
-            raise BitstreamError("coder words", expected=f"{lanes} states, {count} words", found=len(data))
-        at = [position + 4 * k for k in range(lanes)]
+        self.lanes = 1 << data[0]
+        position = 1
+        if self.lanes > 1:
+            self.split, position = _read_number(data, 1, "coder split")
+        if len(data) < position + 4 * self.lanes:
+            raise BitstreamError("coder states", expected=f"{self.lanes} states", found=len(data))
+        at = [position + 4 * k for k in range(self.lanes)]
         self.states = [int.from_bytes(data[k : k + 4], "little") for k in at]
-        if min(self.states) < STATE_MIN or (count == 0 and max(self.states) == STATE_MIN):
-            raise BitstreamError("coder states", expected=f"at least {STATE_MIN}", found=self.states)
-        position += 4 * lanes
-        end = position + 2 * count
-        self.words = [int.from_bytes(data[k : k + 2], "little") for k in range(position, end, 2)]
-        self.bits = [byte >> k & 1 for byte in data[end:] for k in range(8)]
-        self.words.reverse()  # so that pop() takes the first
-        self.bits.reverse()
+        if not all(STATE_MIN <= state < STATE_END for state in self.states):
+            raise BitstreamError("coder states", expected=f"{STATE_MIN} to {STATE_END - 1}", found=self.states)
+        self.grown = any(state != STATE_MIN for state in self.states)
+        self.body = data[position + 4 * self.lanes :]
 
-    @staticmethod
-    def _read_count(data: bytes) -> tuple[int, int]:
-        count = 0
-        for k, byte in enumerate(data[1:10]):
-            count |= (byte & 127) << (7 * k)
-            if byte < 128:
-                if byte == 0 and k:
-                    break
-                return count, k + 2
-        raise BitstreamError("coder word count", expected="the shortest form", found=data[1:10].hex())
+    def enter_tail(self) -> None:
+        """The states of the lanes above 0 become words again."""
+        self.carried = [state - STATE_MIN for state in reversed(self.states[1:])]
+        if any(word > 0xFFFF for word in self.carried):
+            raise BitstreamError("coder final state", expected="16 bits above the minimum", found=self.states)
 
     def word(self) -> int:
-        if not self.words:
+        if self.carried is not None:
+            if not self.carried:
+                raise BitstreamError("coder words", expected="another word", found="none")
+            return self.carried.pop()
+        self.next_word += 2
+        if self.next_word > len(self.body):
             raise BitstreamError("coder words", expected="another word", found="none")
-        return self.words.pop()
+        return int.from_bytes(self.body[self.next_word - 2 : self.next_word], "little")
 
     def bit(self) -> int:
-        if not self.bits:
+        if self.next_bit >= 8 * len(self.body):
             raise BitstreamError("coder bypass", expected="another bit", found="none")
-        return self.bits.pop()
+        byte = self.body[-1 - self.next_bit // 8]
+        self.next_bit += 1
+        return byte >> (self.next_bit - 1) % 8 & 1
 
     def number(self, count: int) -> int:
         return sum(self.bit() << k for k in range(count))
 
 
-def _read_symbol(table: _Table, number: int, payload: _Payload) -> int:
+def _read_symbol(table: _Table, number: int, stream: _Stream) -> int:
     """The symbol of an id, with what the bypass adds."""
     if number == table.escape:
         prefix = 0
-        while not payload.bit():
+        while not stream.bit():
             prefix += 1
             if prefix > MAX_PREFIX:
                 raise BitstreamError("coder symbols", expected="a shorter escape", found=prefix)
-        number += (1 << prefix) + payload.number(prefix) - 1
+        number += (1 << prefix) + stream.number(prefix) - 1
     hi = table.center + unzigzag(number)
-    symbol = (hi << table.shift) + payload.number(table.shift) - table.half
+    symbol = (hi << table.shift) + stream.number(table.shift) - table.half
     if abs(symbol) > MAX_SYMBOL:
         raise BitstreamError("coder symbols", expected=f"at most {MAX_SYMBOL}", found=symbol)
     return symbol
@@ -194,34 +252,85 @@ def _pop(state: int, table: _Table) -> tuple[int, int]:
 
 def decode(tables: FrequencyTables, payload: bytes, batches: Sequence[Sequence[int]]) -> list[list[int]]:
     """The symbols of each batch of indexes.  Raises :class:`BitstreamError` for a bad payload."""
+    if not payload or payload[0] < 128:
+        return _decode_stream(tables, payload, batches)
+    parts = _split_parts(payload)
+    shares = [[i[_share(len(i), k, len(parts))] for i in batches] for k in range(len(parts))]
+    decoded = [_decode_stream(tables, part, share) for part, share in zip(parts, shares, strict=True)]
+    return [[symbol for symbols in decoded for symbol in symbols[b]] for b in range(len(batches))]
+
+
+def _split_parts(payload: bytes) -> list[bytes]:
+    count, position = 1 << (payload[0] & 127), 1
+    if not 2 <= count <= 8:
+        raise BitstreamError("coder parts", expected="2, 4 or 8", found=count)
+    ends = [0]
+    for _ in range(count - 1):
+        size, position = _read_number(payload, position, "coder parts")
+        ends.append(ends[-1] + size)
+    body = payload[position:]
+    if ends[-1] > len(body) or not body:
+        raise BitstreamError("coder parts", expected=f"{ends[-1]} bytes", found=len(body))
+    return [body[start:end] for start, end in zip(ends, [*ends[1:], len(body)], strict=True)]
+
+
+def _decode_stream(tables: FrequencyTables, payload: bytes, batches: Sequence[Sequence[int]]) -> list[list[int]]:
     all_tables = _tables(tables)
-    parts = _Payload(payload)
+    stream = _Stream(payload)
     result: list[list[int]] = []
+    tail: list[tuple[int, int]] = []  # position and words taken by each coded symbol of the tail
+    before = 0
     for indexes in batches:
         symbols = []
         for position, index in enumerate(indexes):
             if not 0 <= index < tables.count:
                 raise InputError(f"no table has the index {index}")
-            table, lane = all_tables[index], position % len(parts.states)
+            table, lane = all_tables[index], position % stream.lanes
+            if stream.lanes > 1 and before + position >= stream.split:
+                lane = 0
+                if stream.carried is None:
+                    stream.enter_tail()
             if table.skipped:
                 symbols.append(0)
                 continue
-            number, state = _pop(parts.states[lane], table)
-            symbols.append(_read_symbol(table, number, parts))
-            if state < STATE_MIN:
-                state = state << 16 | parts.word()
-            parts.states[lane] = state
+            number, state = _pop(stream.states[lane], table)
+            took = state < STATE_MIN
+            if took:
+                state = state << 16 | stream.word()
+            stream.states[lane] = state
+            symbols.append(_read_symbol(table, number, stream))
+            if stream.carried is not None:
+                tail.append((before + position, took))
+        before += len(indexes)
         result.append(symbols)
-    _finish(parts)
+    _finish(stream, before, tail)
     return result
 
 
-def _finish(parts: _Payload) -> None:
-    if parts.words:
-        raise BitstreamError("coder words", expected="none left", found=len(parts.words))
-    if any(state != STATE_MIN for state in parts.states):
-        raise BitstreamError("coder final state", expected=STATE_MIN, found=parts.states)
-    if len(parts.bits) >= 8:
-        raise BitstreamError("coder bypass", expected="less than a byte left", found=len(parts.bits))
-    if any(parts.bits):
-        raise BitstreamError("coder bypass padding", expected="zero bits", found=parts.bits)
+def _finish(stream: _Stream, total: int, tail: list[tuple[int, int]]) -> None:
+    if stream.lanes > 1 and total < stream.split:
+        raise BitstreamError("coder split", expected=f"at most {total}", found=stream.split)
+    if stream.carried is None:
+        stream.enter_tail()
+    left = 8 * (len(stream.body) - stream.next_word) - stream.next_bit
+    if not 0 <= left < 8:
+        raise BitstreamError("coder body", expected="words and bypass that meet", found=f"{left} bits between them")
+    if stream.number(left):
+        raise BitstreamError("coder bypass padding", expected="zero bits", found="others")
+    taken = sum(took for _, took in tail)
+    if stream.spelt and not (stream.grown or stream.next_word or taken):
+        raise BitstreamError("coder states", expected="no bytes where nothing is coded", found="one lane's state")
+    if stream.lanes > 1 and not _is_shortest(stream, tail, taken):
+        raise BitstreamError("coder split", expected="the shortest tail", found=stream.split)
+    if any(stream.carried or []) or stream.states[0] != STATE_MIN:
+        raise BitstreamError("coder final state", expected=STATE_MIN, found=stream.states)
+
+
+def _is_shortest(stream: _Stream, tail: list[tuple[int, int]], taken: int) -> bool:
+    """Whether the tail is as long as it has to be: the encoder's rule, read backward."""
+    starts_coded = bool(tail) and tail[0][0] == stream.split
+    if len(tail) > MAX_TAIL:
+        return False
+    if taken == stream.lanes - 1:
+        return starts_coded and bool(tail[0][1])
+    return stream.split == 0 or (starts_coded and len(tail) == MAX_TAIL)

@@ -3,7 +3,7 @@
 A table maps a symbol to a code (docs/entropy.md has the exact rules).  With ``shift`` s, ``hi = (q +
 2^(s-1)) >> s`` is coded and the s low bits travel raw; ``hi`` becomes an ``id = zigzag(hi - center)``, so
 that id 0, the commonest value, owns the first slots ("zero-first"); the last id of a table is the escape.
-Frequencies are at least 1 and sum to 2^14: every symbol can be coded, and none is certain.
+Frequencies are at least 1 and sum to 2^12: every symbol can be coded, and none is certain.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from s2c_deploy.errors import BundleError, InputError
 
-PRECISION = 14
+PRECISION = 12
 TOTAL = 1 << PRECISION
 MAX_TABLES = 256
 MAX_SIZE = 256
@@ -210,7 +210,7 @@ def _check_each(values: npt.NDArray[Any], low: int, high: int, what: str) -> Non
 
 
 def normalize(probabilities: Floats) -> npt.NDArray[np.uint16]:
-    """Integer frequencies, each >= 1, that sum to 2^14 and cost the fewest expected bits.
+    """Integer frequencies, each >= 1, that sum to 2^12 and cost the fewest expected bits.
 
     ``probabilities`` float64 [n], n in 2..256.  From the rounded-down shares, single slots go where they
     save most (p * log2((f + 1) / f)) and come from where they are missed least, until no move saves

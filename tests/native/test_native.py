@@ -1,7 +1,9 @@
 """The C library by itself: its own test program under the sanitizers, and its header in C++."""
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,31 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "native" / "src").glob("*.c"))
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion", "-Werror"]
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
+PROGRAM = ROOT / "tests" / "native" / "coder_test.c"
 INCLUDE = ["-I", ROOT / "native" / "include"]
+
+
+FEED = """
+#include <stdint.h>
+#include <stdio.h>
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int main(int argc, char **argv)
+{
+    static uint8_t data[65536];
+    LLVMFuzzerInitialize(&argc, &argv);
+    for (int k = 1; k < argc; k++) {
+        FILE *file = fopen(argv[k], "rb");
+        if (file == NULL)
+            return 1;
+        LLVMFuzzerTestOneInput(data, fread(data, 1, sizeof data, file));
+        fclose(file);
+    }
+    return 0;
+}
+"""
 
 
 def compiler(*names: str) -> str:
@@ -22,19 +45,84 @@ def compiler(*names: str) -> str:
     return found
 
 
-def run(*command: object) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
+def run(*command: object, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, **(env or {})},
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
-@pytest.mark.parametrize("optimise", ["-O1", "-O3"])
-def test_the_c_program_passes_under_the_sanitizers(tmp_path, optimise):
+@pytest.mark.parametrize(
+    ("sanitizers", "optimise"), [("address,undefined", "-O1"), ("address,undefined", "-O3"), ("thread", "-O2")]
+)
+def test_the_c_program_passes_under_the_sanitizers(tmp_path, sanitizers, optimise):
     program = tmp_path / "coder_test"
     cc = compiler("cc", "gcc", "clang")
-    test = ROOT / "tests" / "native" / "coder_test.c"
-    run(cc, "-std=c11", "-g", optimise, *SANITIZERS, *INCLUDE, test, *SOURCES, "-o", program)
+    flags = ["-std=c11", "-g", optimise, f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-pthread"]
+    run(cc, *flags, *INCLUDE, PROGRAM, *SOURCES, "-o", program)
     assert run(program).endswith("ok\n")
+
+
+def test_the_c_program_passes_on_another_processor(tmp_path):
+    """The portable kernels on aarch64, emulated."""
+    program = tmp_path / "coder_test"
+    cc, emulator = compiler("aarch64-linux-gnu-gcc"), compiler("qemu-aarch64", "qemu-aarch64-static")
+    run(cc, "-std=c11", "-O2", "-static", "-pthread", *INCLUDE, PROGRAM, *SOURCES, "-o", program)
+    assert run(emulator, program).endswith("ok\n")
+
+
+@pytest.mark.parametrize("simd", ["", "scalar"])
+def test_mutated_sections_are_refused_or_exact(tmp_path, simd):
+    """Ten thousand here; the same program takes a million (docs/entropy.md)."""
+    program = tmp_path / "mutations"
+    cc = compiler("cc", "gcc", "clang")
+    flags = ["-std=c11", "-O2", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-pthread"]
+    run(cc, *flags, *INCLUDE, PROGRAM.with_name("mutations.c"), *SOURCES, "-o", program)
+    assert "past the checksum: 0" in run(program, 10000, env={"S2C_SIMD": simd})
+
+
+def test_the_fuzz_target_runs_on_its_corpus(tmp_path):
+    """With clang; without, the same function compiles and is fed the corpus by a main of its own."""
+    native = ROOT / "native"
+    corpus = sorted((native / "fuzz" / "corpus").iterdir())
+    assert corpus
+    feed = tmp_path / "feed.c"
+    feed.write_text(FEED)
+    program = tmp_path / "feed"
+    flags = ["-std=gnu11", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-pthread"]
+    cc = compiler("cc", "gcc", "clang")
+    run(cc, *flags, *INCLUDE, feed, native / "fuzz" / "fuzz_decoder.c", *SOURCES, "-o", program)
+    run(program, *corpus)
+
+
+def test_an_installed_library_is_found_and_used(tmp_path):
+    """CMake install, then the example by pkg-config and by find_package."""
+    cmake, config, cc = compiler("cmake"), compiler("pkg-config"), compiler("cc", "gcc", "clang")
+    prefix, example = tmp_path / "prefix", ROOT / "native" / "examples" / "roundtrip.c"
+    run(cmake, "-S", ROOT / "native", "-B", tmp_path / "build", f"-DCMAKE_INSTALL_PREFIX={prefix}", "-DS2C_WERROR=ON")
+    run(cmake, "--build", tmp_path / "build")
+    run(cmake, "--install", tmp_path / "build")
+    (library,) = prefix.glob("**/libs2c_native.so.2.0.0" if sys.platform == "linux" else "**/libs2c_native.2.0.0.*")
+    environment = {"PKG_CONFIG_PATH": str(library.parent / "pkgconfig")}
+    flags = run(config, "--cflags", "--libs", "s2c", env=environment).split()
+    run(cc, example, *flags, f"-Wl,-rpath,{library.parent}", "-o", tmp_path / "roundtrip")
+    assert "the same came back" in run(tmp_path / "roundtrip")
+
+    user = tmp_path / "user"
+    user.mkdir()
+    (user / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.18)\nproject(user LANGUAGES C)\nfind_package(s2c 2 REQUIRED)\n"
+        f'add_executable(user "{example}")\ntarget_link_libraries(user PRIVATE s2c::s2c_native)\n'
+    )
+    run(cmake, "-S", user, "-B", user / "build", f"-DCMAKE_PREFIX_PATH={prefix}")
+    run(cmake, "--build", user / "build")
+    assert "the same came back" in run(user / "build" / "user")
 
 
 def test_the_sources_compile_without_warnings(tmp_path):

@@ -124,8 +124,8 @@ class Recorder(Decoder):
 
     last: bytes | None = None
 
-    def __init__(self, tables: Tables, payload: bytes) -> None:
-        super().__init__(tables, payload)
+    def __init__(self, tables: Tables, payload: bytes, *, threads: int = 1) -> None:
+        super().__init__(tables, payload, threads=threads)
         self._again, self._bytes = Encoder(tables), bytes(payload)
 
     def read(self, indexes: Any, out: Any = None) -> Any:
@@ -148,7 +148,9 @@ def outcome(original: Original, data: bytes) -> Pixels | None:
 
 def test_mutations_are_found_by_their_checksums(originals: list[Original], monkeypatch: pytest.MonkeyPatch) -> None:
     decoding: list[Decoder] = []
-    monkeypatch.setattr(module, "Decoder", lambda *arguments: decoding.append(Decoder(*arguments)) or decoding[-1])
+    monkeypatch.setattr(
+        module, "Decoder", lambda *given, threads: decoding.append(Decoder(*given, threads=threads)) or decoding[-1]
+    )
     rng, unchanged = random.Random(1), 0
     for number in range(DETECTED):
         original = originals[number % 2]

@@ -150,17 +150,16 @@ def test_closed_tables_are_refused():
         decoder.read(np.zeros(1, np.uint8))
 
 
-STATE = (1 << 16).to_bytes(4, "little")
+STATE = (1 << 15).to_bytes(4, "little")
 MALFORMED = {
     "lanes": (b"\x07\x00" + STATE, "coder lanes"),
-    "count missing": (b"\x00", "coder word count"),
-    "count unfinished": (b"\x00\x80\x80", "coder word count"),
-    "count overlong": (b"\x00\x80\x00" + STATE, "coder word count"),
-    "count of ten bytes": (b"\x00" + b"\xff" * 9 + b"\x01" + STATE, "coder word count"),
-    "count beyond the end": (b"\x00\x05" + b"\xff" * 12, "coder word count"),
+    "split missing": (b"\x01", "coder split"),
+    "split unfinished": (b"\x01\x80\x80", "coder split"),
+    "split overlong": (b"\x01\x80\x00" + STATE + STATE, "coder split"),
+    "split of ten bytes": (b"\x01" + b"\xff" * 9 + b"\x01" + STATE + STATE, "coder split"),
     "states cut": (b"\x01\x00" + STATE + STATE[:3], "coder states"),
-    "state too small": (b"\x00\x00\xff\xff\x00\x00", "coder states"),
-    "long form of nothing": (b"\x00\x00" + STATE, "coder states"),
+    "state too small": (b"\x00\xff\x7f\x00\x00", "coder states"),
+    "state too large": (b"\x00\x00\x00\x00\x80", "coder states"),
 }
 
 
@@ -170,6 +169,13 @@ def test_a_malformed_head_is_refused(tables, name):
     with pytest.raises(BitstreamError) as caught:
         Decoder(tables, payload)
     assert caught.value.field == field
+
+
+def test_the_long_form_of_nothing_is_refused(tables):
+    decoder = Decoder(tables, b"\x00" + STATE)
+    with pytest.raises(BitstreamError) as caught:
+        decoder.finish()
+    assert caught.value.field == "coder states"
 
 
 def finish(tables, payload, batch):
@@ -182,10 +188,12 @@ def test_what_is_left_over_is_refused(tables):
     batch = draw(500, heavy=0.05)
     payload = encode(tables, [batch], 3)
     finish(tables, payload, batch)
-    with pytest.raises(BitstreamError, match="bypass bytes are left"):
+    with pytest.raises(BitstreamError):  # the bypass is read from the end
         finish(tables, payload + b"\0", batch)
+    with pytest.raises(BitstreamError, match="left between them"):
+        finish(tables, payload[:-40] + b"\0" + payload[-40:], batch)
     short = batch[0][:-100].copy(), batch[1][:-100].copy()
-    with pytest.raises(BitstreamError, match=r"are left|initial state"):
+    with pytest.raises(BitstreamError, match=r"left between|initial state|the split"):
         finish(tables, payload, short)
     long = (np.tile(batch[0], 2), np.tile(batch[1], 2))
     with pytest.raises(BitstreamError, match="too few"):
@@ -196,10 +204,14 @@ def test_padding_and_raw_bits_are_checked():
     tables = Tables(gaussian_tables((256.0,), skip_below=0))  # shift 4: four raw bits per symbol
     batch = np.array([17, -5, 300], np.int16), np.zeros(3, np.uint8)
     payload = encode(tables, [batch])
+    finish(tables, payload, batch)
+    assert len(payload) == 5 + 2 + 2, "one lane, one word, and twelve bits, read from the last byte on"
     with pytest.raises(BitstreamError, match="padding"):
-        finish(tables, payload[:-1] + bytes([payload[-1] | 0x80]), batch)
-    with pytest.raises(BitstreamError, match="too few bypass bits"):
-        finish(tables, payload[:-1], batch)
+        finish(tables, payload[:7] + bytes([payload[7] | 0x80]) + payload[8:], batch)
+    with pytest.raises(BitstreamError, match="overlap"):
+        finish(tables, payload[:7] + payload[8:], batch)
+    with pytest.raises(BitstreamError, match="too few"):
+        finish(tables, payload, (batch[0], np.zeros(9, np.uint8)))
 
 
 def test_a_decoder_stays_in_its_error(tables):
@@ -234,7 +246,7 @@ def test_bad_tables_do_not_reach_the_coder():
         object.__setattr__(broken, name, array.copy())
     object.__setattr__(broken, "skip_below", 1)
     broken.freqs[7] += 1
-    with pytest.raises(Exception, match="sum to 16384"):
+    with pytest.raises(Exception, match="sum to 4096"):
         Tables(broken)
 
 
@@ -282,25 +294,92 @@ def test_an_escape_past_int16_is_refused(tables):
     """The prefix of an escape is bounded, so a run of zero bits neither hangs nor overflows."""
     batch = np.array([32767], np.int16), np.array([5], np.uint8)
     payload = encode(tables, [batch])
-    head = payload[:6]  # one lane, no word, one state; the rest is the escape
+    head = payload[:5]  # one lane and its state; the rest is the escape, read from the last byte on
     finish(tables, payload, batch)
     for zeros in (16, 17, 24, 32, 40, 200):
-        bits = (1 << zeros | ((1 << zeros) - 1) << (zeros + 1)).to_bytes((2 * zeros + 8) // 8, "little")
+        bits = (1 << zeros | ((1 << zeros) - 1) << (zeros + 1)).to_bytes((2 * zeros + 8) // 8, "big")
         with pytest.raises(BitstreamError) as caught:
             finish(tables, head + bits, batch)
         assert caught.value.field == "coder symbols"
 
 
-def test_words_are_not_read_past_their_end():
-    """Eight symbols that need a word each, with fewer words than that and a bypass behind them."""
-    rare = FrequencyTables.stack([Table(freqs=np.array([1, 16383], np.uint16))], skip_below=0)
+@pytest.mark.parametrize("lanes_log2", [0, 3, 4, 5, 6])
+def test_words_are_not_read_past_their_end(lanes_log2):
+    """Symbols of 12 bits each, from payloads cut anywhere: rows are read without a check for words while they last."""
+    rare = FrequencyTables.stack([Table(freqs=np.array([1, 4095], np.uint16))], skip_below=0)
     tables = Tables(rare)
-    batch = np.zeros(64, np.int16), np.zeros(64, np.uint8)
-    payload = encode(tables, [batch], 3)
-    count = payload[1]
-    assert len(payload) == 2 + 32 + 2 * count
-    for words in range(1, count):
-        cut = payload[:1] + bytes([words]) + payload[2 : 34 + 2 * words]
-        for data in (cut, cut + payload[-20:]):
-            with pytest.raises(BitstreamError, match="too few words"):
-                finish(tables, data, batch)
+    batch = np.zeros(640, np.int16), np.zeros(640, np.uint8)
+    payload = encode(tables, [batch], lanes_log2)
+    finish(tables, payload, batch)
+    head = (1 if lanes_log2 == 0 else 3) + (4 << lanes_log2)
+    for size in range(head, len(payload)):
+        with pytest.raises(BitstreamError, match="too few words"):
+            finish(tables, payload[:size], batch)
+
+
+def test_lanes_cost_little_and_start_from_the_tail():
+    """About a byte a lane beyond the first: the tail's words are where the other lanes start."""
+    batch = draw(60000)
+    with Tables(gaussian_tables()) as tables:
+        ideal = tables.frequencies.ideal_bits(*batch) / 8
+        sizes = [len(encode(tables, [batch], lanes_log2)) for lanes_log2 in range(7)]
+    for lanes_log2, size in enumerate(sizes):
+        lanes = 1 << lanes_log2
+        assert size - ideal < 12 + 1.5 * lanes + 0.0002 * ideal
+
+
+def test_a_tail_without_words_leaves_the_encoder_few_lanes():
+    """Thirty kilobytes whose end has next to none: 32 lanes would cost three bytes each, more than 0.25 %."""
+    symbols, indexes = draw(60000)
+    quiet = np.zeros(5000, np.int16), np.ones(5000, np.uint8)
+    with Tables(gaussian_tables()) as tables:
+        assert encode(tables, [(symbols, indexes)])[0] == 5
+        assert encode(tables, [(symbols, indexes), quiet])[0] < 5
+
+
+def test_large_payloads_have_parts_that_threads_decode(tables):
+    """Sub-streams cost at most 0.1 % and do not depend on the threads."""
+    batches = [draw(400_000, seed=1), draw(300_000, seed=2, heavy=0.001)]
+    one, many = encode(tables, batches), Encoder(tables)
+    assert one[0] in (0x81, 0x82, 0x83)
+    for batch in batches:
+        many.push(*batch)
+    assert many.finish(threads=4) == one
+    for threads in (1, 2, 5):
+        decoder = Decoder(tables, one, threads=threads)
+        for symbols, indexes in batches:
+            np.testing.assert_array_equal(decoder.read(indexes), symbols)
+        decoder.finish()
+        assert decoder.info().parts == 1 << (one[0] & 127)
+    undivided = Encoder(tables)
+    for batch in batches:
+        undivided.push(*batch)
+    whole = undivided.finish(parts_log2=0)
+    assert whole[0] == 5
+    assert len(whole) < len(one) < 1.001 * len(whole)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"\x80", b"\x81", b"\x84" + bytes(20), b"\x81\x80\x00" + bytes(9), b"\x81\x05" + bytes(4), b"\x81\x00"],
+)
+def test_malformed_parts_are_refused(tables, payload):
+    with pytest.raises(BitstreamError) as caught:
+        Decoder(tables, payload)
+    assert caught.value.field == "coder parts"
+
+
+def test_other_instructions_are_chosen_by_name_or_refused(monkeypatch):
+    batch = draw(5000, heavy=0.01)
+    monkeypatch.setenv("S2C_SIMD", "scalar")
+    with Tables(gaussian_tables()) as tables:
+        assert tables.simd == "scalar"
+        payload = encode(tables, [batch])
+    monkeypatch.delenv("S2C_SIMD")
+    with Tables(gaussian_tables()) as tables:
+        assert tables.simd in ("avx2", "neon", "scalar")
+        assert encode(tables, [batch]) == payload
+    for name in ("mmx", "avx2 ", "SCALAR"):
+        monkeypatch.setenv("S2C_SIMD", name)
+        with pytest.raises(EngineError, match=f"no coder for S2C_SIMD={name}"):
+            Tables(gaussian_tables())

@@ -22,7 +22,7 @@ from s2c_deploy.errors import BundleError, InputError
 
 SMALL = {
     "sizes": np.array([2, 3], np.uint16),
-    "freqs": np.array([16383, 1, 16000, 380, 4], np.uint16),
+    "freqs": np.array([4095, 1, 4000, 92, 4], np.uint16),
     "centers": np.array([0, 5], np.int32),
     "shifts": np.array([0, 1], np.uint8),
     "scales": np.array([0.1, 3.0]),
@@ -68,7 +68,7 @@ def test_gaussian_tables_cost_next_to_nothing(index):
     uncoded = FrequencyTables(**{**tables.to_arrays(), "skip_below": 0})
     one = np.ones(1, np.int16)
     bits = [uncoded.ideal_bits(one * q, np.array([index], np.uint8)) for q in symbols]
-    assert 0 <= np.dot(mass, bits) - entropy <= max(2.5e-4, 1e-3 * entropy)
+    assert 0 <= np.dot(mass, bits) - entropy <= max(4.5e-4, 1e-3 * entropy)
 
 
 def test_gaussian_mass_is_accurate_in_the_tails():
@@ -133,12 +133,12 @@ def test_tables_do_not_change_after_they_were_checked():
     source = SMALL["freqs"].copy()
     tables = FrequencyTables.from_arrays({**SMALL, "freqs": source})
     source[0] = 0
-    assert tables.freqs[0] == 16383
+    assert tables.freqs[0] == 4095
 
 
 def test_stack_puts_tables_in_order():
     tables = FrequencyTables.stack(
-        [Table(freqs=np.array([16383, 1], np.uint16)), gaussian_table(2.0)], skip_below=0
+        [Table(freqs=np.array([4095, 1], np.uint16)), gaussian_table(2.0)], skip_below=0
     )
     assert tables.count == 2
     np.testing.assert_array_equal(tables.table(1), gaussian_table(2.0).freqs)
@@ -148,7 +148,7 @@ def test_ideal_bits_count_escapes_raw_bits_and_skips():
     tables = FrequencyTables.from_arrays(SMALL)
     # Table 1: shift 1, center 5; symbol 10 is hi 5, id 0; symbol 11 is hi 6, id 2, the escape with value 0.
     symbols, indexes = np.array([0, 10, 11], np.int16), np.array([0, 1, 1], np.uint8)
-    expected = (14 - math.log2(16000) + 1) + (14 - math.log2(4) + 1 + 1)
+    expected = (12 - math.log2(4000) + 1) + (12 - math.log2(4) + 1 + 1)
     assert tables.ideal_bits(symbols, indexes) == pytest.approx(expected)
 
 
@@ -157,8 +157,8 @@ BAD = {
     "size of one": ({"sizes": np.array([1, 4], np.uint16)}, "a size of 2 to 256, found 1 in table 0"),
     "size too large": ({"sizes": np.array([2, 257], np.uint16)}, "found 257 in table 1"),
     "sizes and freqs differ": ({"sizes": np.array([2, 4], np.uint16)}, "expected 6 values.*found 5"),
-    "zero frequency": ({"freqs": np.array([16384, 0, 16000, 380, 4], np.uint16)}, "0 at position 1"),
-    "wrong sum": ({"freqs": np.array([16383, 1, 16000, 380, 5], np.uint16)}, "16384, found 16385 in table 1"),
+    "zero frequency": ({"freqs": np.array([4096, 0, 4000, 92, 4], np.uint16)}, "0 at position 1"),
+    "wrong sum": ({"freqs": np.array([4095, 1, 4000, 92, 5], np.uint16)}, "4096, found 4097 in table 1"),
     "center": ({"centers": np.array([0, 32768], np.int32)}, "found 32768 in table 1"),
     "shift": ({"shifts": np.array([0, 16], np.uint8)}, "found 16 in table 1"),
     "skip": ({"skip_below": np.array(3)}, "0 to 2, found 3"),
