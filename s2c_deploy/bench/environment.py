@@ -12,6 +12,7 @@ from typing import Any
 
 import s2c_deploy
 from s2c_deploy.bundle import Bundle
+from s2c_deploy.evaluation.evaluate import processor
 
 _PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "compressai", "tensorrt", "tensorrt-rtx")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_AFFINITY", "GOMP_CPU_AFFINITY")
@@ -51,16 +52,6 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "weights_sha256": bundle.manifest["weights_sha256"],
         "files": {name: entry["sha256"] for name, entry in bundle.manifest["files"].items()},
     }
-
-
-def processor() -> str:
-    """The processor's name as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor()
 
 
 def _memory() -> int | None:

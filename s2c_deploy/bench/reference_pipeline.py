@@ -51,6 +51,17 @@ class ReferencePipeline:
 
     @torch.no_grad()
     def encode(self, pixels: Pixels, quality: float) -> bytes:
+        """A picture to bytes; what no inner stage takes is the latents'."""
+        with self.clock.stage("latents"):
+            return self._encode_picture(pixels, quality)
+
+    @torch.no_grad()
+    def decode(self, data: bytes) -> Pixels:
+        """Bytes of ``encode`` to the picture; what no inner stage takes is the latents'."""
+        with self.clock.stage("latents"):
+            return self._decode_picture(data)
+
+    def _encode_picture(self, pixels: Pixels, quality: float) -> bytes:
         gain, hyper_gain, _, z_indexes = self._gains.at(quality)
         clock = self.clock
         with clock.stage("colour"):
@@ -75,8 +86,7 @@ class ReferencePipeline:
         with clock.stage("entropy"):
             return _HEADER.pack(width, height, quality, len(z_stream)) + z_stream + self._encode(batches)
 
-    @torch.no_grad()
-    def decode(self, data: bytes) -> Pixels:
+    def _decode_picture(self, data: bytes) -> Pixels:
         clock = self.clock
         with clock.stage("parse"):
             width, height, quality, size = _HEADER.unpack_from(data)
@@ -126,10 +136,8 @@ class ReferencePipeline:
                 current = unpack(anchors, torch.zeros_like(anchors))
                 indexes, means = _coded(context.nonanchor(features, current))
             symbols = code(pack_nonanchors(target), indexes, means)
-            with clock.stage("latents"):
-                decoded.append(unpack(anchors, symbols + means))
-        with clock.stage("latents"):
-            return torch.cat(decoded, dim=1)
+            decoded.append(unpack(anchors, symbols + means))
+        return torch.cat(decoded, dim=1)
 
     def _z_indexes(self, z_indexes: Any, rows: int, columns: int) -> Tensor:
         return torch.from_numpy(z_indexes.astype(np.int32)).reshape(1, -1, 1, 1).repeat(1, 1, rows, columns)

@@ -136,7 +136,7 @@ def _pytorch() -> list[Row]:
             wants="torch",
             precision=way.precision,
             limits=FLOAT32 if way.precision == "float32" else BFLOAT16,
-            obstacle=_missing("torch", "onnx", "safetensors"),
+            obstacle=_missing("torch", "onnx", "safetensors") or (compiler if way.compiled else None),
             reluctance=reluctance,
         )
 
@@ -154,7 +154,7 @@ def _pytorch() -> list[Row]:
             "torch-compile",
             "as torch-eager, g_s by torch.compile, one program for all sizes",
             TorchWay(compiled=True),
-            compiler,
+            "compiling takes longer than all other rows together; name the row in --backends to measure it",
         ),
     ]
 

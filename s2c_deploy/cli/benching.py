@@ -17,7 +17,7 @@ from s2c_deploy.errors import EngineError, InputError
 if TYPE_CHECKING:
     from s2c_deploy.bench import Benchmark, Request, Source
 
-bench = typer.Typer(help="Measure decode latency: every engine on the same streams, gated on parity.")
+bench = typer.Typer()
 
 
 @bench.callback(invoke_without_command=True)
