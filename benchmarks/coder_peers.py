@@ -82,8 +82,14 @@ class CompressAI:
     name = "compressai"
 
     def __init__(self, images: list[Image], tables: FrequencyTables) -> None:
-        self._torch, ans, conditional = _import_compressai()
-        self._ans = ans
+        # PyTorch comes only with this peer
+        import torch
+
+        from s2c_deploy.bench.compressai_import import import_compressai
+
+        torch.set_num_threads(1)
+        self._torch: Any = torch
+        self._ans, conditional = import_compressai()
         model = conditional(tables.scales.tolist())
         model.update()
         self._cdf, self._cdf_length, self._offset = model.quantized_cdf, model.cdf_length, model.offset
@@ -149,27 +155,6 @@ class Constriction:
 
     def size(self, payload: Any) -> int:
         return 4 * len(payload)
-
-
-def _import_compressai() -> tuple[Any, Any, Any]:
-    """(torch, compressai.ans, GaussianConditional).
-
-    CompressAI imports torchvision, whose wheel does not match a CPU build of torch: it registers fake
-    kernels for two operators that were never defined ("operator torchvision::nms does not exist").
-    Defining their schemas first is enough, for neither is ever called.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-    library: Any = torch.library.Library  # untyped
-    schemas = library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        schemas.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _import_compressai.__dict__["schemas"] = schemas  # the definitions die with the object
-    from compressai import ans
-    from compressai.entropy_models import GaussianConditional
-
-    return torch, ans, GaussianConditional
 
 
 def available(images: list[Image], tables: FrequencyTables, batches: int, *, threads: int = 1) -> list[Coder]:

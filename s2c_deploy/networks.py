@@ -42,12 +42,7 @@ class Networks:
         probes = known_probes(graph, self._answers, exact=exact)
         if not all(probe.outputs for probe in probes):
             raise EngineError(f"{graph}: expected known answers in {KNOWN_ANSWERS}, found none")
-        runner = open_runner(
-            self._bundle.graph(graph),
-            backend=self.backend,
-            threads=self._threads,
-            precision=self._precision.get(graph, "float32"),
-        )
+        runner = self.open_graph(graph)
         for probe in probes:
             failure = compare(graph, runner, probe, exact=exact).failure
             if failure is not None:
@@ -57,6 +52,15 @@ class Networks:
                     hint="use another --backend, and report this engine's version",
                 )
         return runner
+
+    def open_graph(self, graph: str) -> Runner:
+        """The engine of a graph, before it has given its known answers."""
+        return open_runner(
+            self._bundle.graph(graph),
+            backend=self.backend,
+            threads=self._threads,
+            precision=self._precision.get(graph, "float32"),
+        )
 
     def close(self) -> None:
         for runner in self._runners.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from s2c_deploy.errors import EngineError, InputError
 
 if TYPE_CHECKING:
     from s2c_deploy.evaluation import Evaluation, Request
+    from s2c_deploy.evaluation.tables import Table
 
 CODECS = "jpeg,webp,avif,jpeg2000,jpegxl"
 
@@ -54,7 +56,7 @@ def evaluate(
     s2c-deploy eval photos/ --bundle engines/conv-tiny --bundle engines/hybrid-tiny -q 1,3,5,8 --against jpeg,webp
     """
     outputs = [path for path in (json_file, csv_file, plot_file, html_file) if path is not None]
-    _check_outputs(outputs, force)
+    check_outputs(outputs, force)
     from s2c_deploy.evaluation import Request
     from s2c_deploy.evaluation.plot import PLOT_SUFFIXES, require_plotting, write_plot
     from s2c_deploy.evaluation.report import write_csv, write_html, write_json
@@ -67,9 +69,9 @@ def evaluate(
         Request(
             images=images,
             bundles=tuple(bundle or [bundle_to_write_with(None)]),
-            qualities=_qualities(quality or ["1..8"]),
-            against=_names(against),
-            references=_names(reference),
+            qualities=parse_qualities(quality or ["1..8"]),
+            against=parse_names(against),
+            references=parse_names(reference),
             reference_file=reference_file,
             dataset=dataset,
             backend=backend,
@@ -92,7 +94,7 @@ def evaluate(
         )
 
 
-def _check_outputs(outputs: list[Path], force: bool) -> None:
+def check_outputs(outputs: list[Path], force: bool) -> None:
     """Everything that would only fail after the measuring."""
     for path in outputs:
         if path.is_dir():
@@ -105,12 +107,12 @@ def _check_outputs(outputs: list[Path], force: bool) -> None:
         raise InputError("two outputs into one file", hint="name a file for each")
 
 
-def _names(text: str) -> tuple[str, ...]:
+def parse_names(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(",") if part.strip())
     return () if names == ("none",) else names
 
 
-def _qualities(texts: list[str]) -> tuple[float, ...]:
+def parse_qualities(texts: list[str]) -> tuple[float, ...]:
     """1..8 counts in whole steps; numbers may have commas between."""
     found: list[float] = []
     for part in (part for text in texts for part in text.split(",")):
@@ -139,25 +141,30 @@ def _measure(request: Request) -> Evaluation:
 
 
 def _show(evaluation: Evaluation, outputs: list[Path]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from s2c_deploy.evaluation import tables
 
-    console = Console(markup=False, emoji=False, highlight=False)
     bundles = tables.curves_of(evaluation, ("bundle",))
     shown = [tables.points_table(curve) for curve in bundles]
     shown += [tables.bd_rate_table(evaluation, curve.name) for curve in bundles]
     shown.append(tables.methods_table(evaluation))
+    show_tables(shown)
+    for line in [*tables.notes(evaluation), *(f"written: {path}" for path in outputs)]:
+        typer.echo(line)
+
+
+def show_tables(shown: Sequence[Table]) -> None:
+    """Prints tables that have rows; cells of the first column, and of a table of words, stand left."""
+    from rich.console import Console
+    from rich.table import Table as Drawing
+
+    console = Console(markup=False, emoji=False, highlight=False)
     for table in shown:
         if not table.rows:
             continue
-        drawn = Table(title=table.title, title_justify="left")
+        drawn = Drawing(title=table.title, title_justify="left")
         for number, column in enumerate(table.columns):
             words = number == 0 or table.columns[0] == "name"
             drawn.add_column(column, justify="left" if words else "right", overflow="fold")
         for row in table.rows:
             drawn.add_row(*row)
         console.print(drawn)
-    for line in [*tables.notes(evaluation), *(f"written: {path}" for path in outputs)]:
-        typer.echo(line)

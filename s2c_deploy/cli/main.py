@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from s2c_deploy.cli import building, coding, evaluating, exporting, inspecting, training, verifying
+from s2c_deploy.cli import benching, building, coding, evaluating, exporting, inspecting, training, verifying
 from s2c_deploy.errors import S2CError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("decompress")(coding.decompress)
 app.command("inspect")(inspecting.inspect)
 app.command("verify")(verifying.verify)
 app.command("eval")(evaluating.evaluate)
+app.add_typer(benching.bench, name="bench")
 app.command("train")(training.train)
 app.command("info")(inspecting.info)
 app.command("doctor")(inspecting.doctor)

@@ -209,12 +209,13 @@ def _environment(codec: Codec) -> dict[str, str]:
         "numpy": np.__version__,
         "pillow": PIL.__version__,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor(),
         "processors": str(os.cpu_count()),
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -23,7 +23,7 @@ _STYLES: dict[str, dict[str, Any]] = {
     "reference": {"linewidth": 1.2, "linestyle": "--"},
 }
 #: Okabe and Ito's colours, which also colour-blind readers tell apart, then a few more.
-_COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F", "#B8A800")
+COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F", "#B8A800")
 
 
 def require_plotting() -> None:
@@ -72,7 +72,7 @@ def _panel(axes: Any, curves: list[Curve], metric: Metric) -> None:
     """One metric over bpp, cut to where the bundles are."""
     bundled: list[tuple[float, float]] = []
     pictures = next((curve.pictures for curve in curves if curve.kind == "bundle"), None)
-    for color, curve in zip(_COLORS * (len(curves) // len(_COLORS) + 1), curves, strict=False):
+    for color, curve in zip(COLORS * (len(curves) // len(COLORS) + 1), curves, strict=False):
         levels = curve.quality(metric)
         if levels is None:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -86,20 +87,25 @@ def _page(evaluation: Evaluation) -> str:
         alarm,
         *(f"<p>{escape(note)}</p>" for note in notes(e)),
         svg(e),
-        *(_table(bd_rate_table(e, curve.name)) for curve in bundles),
+        *(html_table(bd_rate_table(e, curve.name)) for curve in bundles),
         "<p>BD-rate: mean difference of bits at equal quality over the interval that both curves cover; negative is "
         "better. Times are single calls on this machine, file included: an impression, not a benchmark.</p>",
-        *(_table(points_table(curve)) for curve in curves_of(e, ("bundle", "codec", "reference"))),
-        _table(methods_table(e), text=True),
-        _table(environment, text=True),
+        *(html_table(points_table(curve)) for curve in curves_of(e, ("bundle", "codec", "reference"))),
+        html_table(methods_table(e), text=True),
+        html_table(environment, text=True),
     ]
+    return html_page(f"Rate and distortion: {names}", parts)
+
+
+def html_page(title: str, parts: Sequence[str]) -> str:
+    """A whole page of parts that are HTML already; nothing is loaded from elsewhere."""
     body = "\n".join(part for part in parts if part)
-    head = f'<meta charset="utf-8"><title>Rate and distortion: {escape(names)}</title><style>{_STYLE}</style>'
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
 
 
-def _table(table: Table, *, text: bool = False) -> str:
-    """text: every column is words, not numbers."""
+def html_table(table: Table, *, text: bool = False) -> str:
+    """A table with its title.  text: every column is words, not numbers."""
 
     def line(cells: tuple[str, ...], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"

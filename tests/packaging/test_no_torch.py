@@ -19,7 +19,8 @@ from s2c_deploy.entropy import native
 #: What a decoder installs: the dependencies of the package, and the extra cpu.
 DECODER = ("numpy", "pillow", "typer", "rich", "onnxruntime")
 #: What needs torch, by design.
-TORCH_PARTS = ("models", "quantize", "train", "export", "runtime.torch_runner")
+BENCH_PARTS = ("bench.torch_rows", "bench.reference_pipeline", "bench.compressai_import")
+TORCH_PARTS = ("models", "quantize", "train", "export", "runtime.torch_runner", *BENCH_PARTS)
 #: What needs another package that a decoder may lack.
 OTHER_PARTS = ("runtime.openvino_runner", "proof")
 

@@ -1,0 +1,95 @@
+"""A benchmark as plots, by way of matplotlib: latency by row, its stages, latency by size; SVG to stand in a page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+from s2c_deploy.bench.result import Benchmark, Measured
+from s2c_deploy.bench.stages import STAGES
+from s2c_deploy.bench.tables import ranked, stage_means
+from s2c_deploy.evaluation.plot import COLORS, require_plotting
+
+
+def latency_svg(benchmark: Benchmark, case: Measured, operation: str) -> str:
+    """Medians by row with every sample over them, on a logarithmic scale."""
+    rows = ranked(benchmark, case, operation)[::-1]
+
+    def draw(axes: Any) -> None:
+        for place, row in enumerate(rows):
+            series = row.of(case.name, operation)
+            assert series is not None
+            times = [1e3 * s for s in series.seconds]
+            axes.plot(times, [place] * len(times), "|", color="black", markersize=9, alpha=0.4)
+            axes.plot(1e3 * series.summary.p50, place, "o", color=COLORS[1], markersize=8)
+        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        axes.set_xscale("log")
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel(f"{operation}, ms (dot: median; strokes: every call)")
+        axes.set_title(case.name)
+
+    return _svg(draw, height=1.0 + 0.42 * len(rows))
+
+
+def stages_svg(benchmark: Benchmark, case: Measured, operation: str) -> str:
+    """A bar per row, its stages behind one another, means."""
+    rows = ranked(benchmark, case, operation)[::-1]
+
+    def draw(axes: Any) -> None:
+        left = [0.0] * len(rows)
+        for color, stage in zip(COLORS[1:], STAGES[operation], strict=False):
+            widths = []
+            for row in rows:
+                series = row.of(case.name, operation)
+                assert series is not None
+                widths.append(1e3 * stage_means(series).get(stage, 0.0))
+            axes.barh(range(len(rows)), widths, left=left, height=0.6, color=color, label=stage)
+            left = [a + b for a, b in zip(left, widths, strict=True)]
+        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        axes.set_xlabel(f"{operation}, ms")
+        axes.set_title(case.name)
+        axes.figure.legend(loc="outside lower center", ncols=len(STAGES[operation]))
+
+    return _svg(draw, height=1.4 + 0.42 * len(rows))
+
+
+def sizes_svg(benchmark: Benchmark, operation: str) -> str:
+    """Median by megapixels, a line per row; empty where there is one size only."""
+    quality = benchmark.cases[0].quality
+    cases = [case for case in benchmark.cases if case.quality == quality]
+    if len(cases) < 2:
+        return ""
+
+    def draw(axes: Any) -> None:
+        rows = [row for row in benchmark.rows if row.series]
+        for color, row in zip(COLORS * (1 + len(rows) // len(COLORS)), rows, strict=False):
+            found = [(case, row.of(case.name, operation)) for case in cases]
+            points = [(c.width * c.height / 1e6, 1e3 * s.summary.p50) for c, s in found if s]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", color=color, label=row.label)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("megapixels")
+        axes.set_ylabel(f"{operation}, median ms")
+        axes.set_title(f"by size, quality {quality:g}")
+        axes.grid(alpha=0.3)
+        axes.legend()
+
+    return _svg(draw, height=4.6)
+
+
+def _svg(draw: Callable[[Any], None], *, height: float) -> str:
+    """An ``<svg>`` element; the same figures give the same text."""
+    require_plotting()
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.hashsalt": "s2c-deploy", "font.size": 9}):
+        figure = Figure(figsize=(8.5, height), layout="constrained")
+        draw(figure.add_subplot())
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = file.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,210 @@
+"""What can be measured: the engines, and the baselines that they are held against."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, Protocol
+
+from s2c_deploy.bench.parity import BFLOAT16, FLOAT32, OTHER_SYMBOLS, Limits
+from s2c_deploy.bench.stages import StageClock, StagedCodec, TimedNetworks
+from s2c_deploy.bundle import open_bundle
+from s2c_deploy.codec import Pixels
+from s2c_deploy.errors import InputError
+from s2c_deploy.runtime import BACKENDS, backend_status
+
+Kind = Literal["engine", "pytorch", "reference"]
+
+
+class Pipeline(Protocol):
+    """Pixels to bytes and back, with a clock inside."""
+
+    clock: StageClock
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes: ...
+
+    def decode(self, data: bytes) -> Pixels: ...
+
+    def close(self) -> None: ...
+
+
+#: Opens a row: bundle folder, model folder or None, threads.
+Opener = Callable[[Path, Path | None, int], Pipeline]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One way to run the codec.
+
+    wants: what the provider of every graph must name, else the row is reported as what really ran; precision: of g_s;
+    own_streams: it cannot read the others' streams, and codes the pictures itself; obstacle: why it cannot run here;
+    reluctance: why ``auto`` leaves it out, though it can.  ``open`` goes to another process: a function of a module.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    open: Opener
+    wants: str
+    precision: str = "float32"
+    limits: Limits = FLOAT32
+    own_streams: bool = False
+    obstacle: str | None = None
+    reluctance: str | None = None
+
+
+def open_engine(bundle: Path, weights: Path | None, threads: int, *, backend: str, synthesis: str) -> StagedCodec:
+    """The codec on one of the runtime's backends, every graph open."""
+    opened = open_bundle(bundle)
+    return StagedCodec(opened, TimedNetworks(opened, backend, StageClock(), threads=threads, synthesis=synthesis))
+
+
+def open_torch(bundle: Path, weights: Path | None, threads: int, *, way: TorchWay) -> Pipeline:
+    """PyTorch's own modules; the import stays in the process that needs it."""
+    from s2c_deploy.bench.torch_rows import open_module_codec
+
+    return open_module_codec(bundle, weights, threads, way)
+
+
+def open_reference(bundle: Path, weights: Path | None, threads: int) -> Pipeline:
+    from s2c_deploy.bench import reference_pipeline
+
+    return reference_pipeline.open_reference(bundle, weights, threads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchWay:
+    """How PyTorch runs the model's modules: memory layout, precision of g_s (autocast), whether g_s is compiled."""
+
+    channels_last: bool = False
+    precision: str = "float32"
+    compiled: bool = False
+
+
+def known_rows() -> dict[str, Row]:
+    """Every row by name, with what keeps it from running here."""
+    rows = [*_engines(), *_pytorch(), _reference()]
+    return {row.name: row for row in rows}
+
+
+_PROVIDERS = {"openvino": "openvino", "onnxruntime": "CPUExecutionProvider", "torch": "torch", "tensorrt": "tensorrt"}
+
+
+def _engines() -> list[Row]:
+    rows = []
+    for backend in BACKENDS:
+        status = backend_status(backend)
+        rows.append(
+            Row(
+                name=backend,
+                kind="pytorch" if backend == "torch" else "engine",
+                description=f"the bundle's graphs on {backend} {status.version or ''}".rstrip(),
+                open=partial(open_engine, backend=backend, synthesis="float32"),
+                wants=_PROVIDERS.get(backend, backend),
+                obstacle=None if status.usable else status.advice,
+            )
+        )
+    openvino = next(row for row in rows if row.name == "openvino")
+    rows.append(
+        Row(
+            name="openvino-bf16",
+            kind="engine",
+            description="as openvino, g_s in bfloat16",
+            open=partial(open_engine, backend="openvino", synthesis="bfloat16"),
+            wants="openvino",
+            precision="bfloat16",
+            limits=BFLOAT16,
+            obstacle=openvino.obstacle,
+            reluctance=_no_bfloat16(),
+        )
+    )
+    return rows
+
+
+def _pytorch() -> list[Row]:
+    def row(name: str, description: str, way: TorchWay, reluctance: str | None = None) -> Row:
+        return Row(
+            name=name,
+            kind="pytorch",
+            description=description,
+            open=partial(open_torch, way=way),
+            wants="torch",
+            precision=way.precision,
+            limits=FLOAT32 if way.precision == "float32" else BFLOAT16,
+            obstacle=_missing("torch", "onnx", "safetensors") or (compiler if way.compiled else None),
+            reluctance=reluctance,
+        )
+
+    compiler = None if any(map(shutil.which, ("c++", "g++", "clang++"))) else "torch.compile needs a C++ compiler"
+    return [
+        row("torch-eager", "g_s as the model's module, eager float32", TorchWay()),
+        row("torch-channels-last", "as torch-eager, channels-last memory", TorchWay(channels_last=True)),
+        row(
+            "torch-bf16",
+            "as torch-channels-last, g_s by autocast in bfloat16",
+            TorchWay(channels_last=True, precision="bfloat16"),
+            _no_bfloat16(),
+        ),
+        row(
+            "torch-compile",
+            "as torch-eager, g_s by torch.compile, one program for all sizes",
+            TorchWay(compiled=True),
+            "compiling takes longer than all other rows together; name the row in --backends to measure it",
+        ),
+    ]
+
+
+def _reference() -> Row:
+    return Row(
+        name="reference",
+        kind="reference",
+        description="the same weights in eager PyTorch, float entropy networks, CompressAI's coder with Python lists",
+        open=open_reference,
+        wants="compressai",
+        limits=OTHER_SYMBOLS,
+        own_streams=True,
+        obstacle=_missing("torch", "onnx", "safetensors") or _missing("compressai"),
+    )
+
+
+def _missing(*packages: str) -> str | None:
+    extra = "bench" if "compressai" in packages else "export"
+    gone = [package for package in packages if find_spec(package) is None]
+    return f"{', '.join(gone)} is not installed: pip install 's2c-deploy[{extra}]'" if gone else None
+
+
+def _no_bfloat16() -> str | None:
+    """Why bfloat16 would flatter nobody here: without instructions for it, it is emulated, some ten times slower."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        words = set()
+    if words & {"avx512_bf16", "amx_bf16", "bf16"} or platform.machine() == "arm64":
+        return None
+    return "this processor does not multiply bfloat16; name the row in --backends to measure it all the same"
+
+
+def choose_rows(names: Sequence[str]) -> tuple[list[Row], dict[str, str]]:
+    """The rows to measure, and those left out with their reasons.
+
+    ``auto``: all that can run here.  InputError for an unknown name; a named row that cannot run is left out with its
+    reason, one that is only slow is run.
+    """
+    rows = known_rows()
+    if unknown := [name for name in names if name not in rows and name != "auto"]:
+        raise InputError(
+            f"--backends: expected auto, {', '.join(rows)}, found {', '.join(map(repr, unknown))}",
+        )
+    automatic = "auto" in names
+    wanted = [row for name, row in rows.items() if automatic or name in names]
+    left = {}
+    for row in wanted:
+        reason = row.obstacle or (row.reluctance if row.name not in names else None)
+        if reason is not None:
+            left[row.name] = reason
+    return [row for row in wanted if row.name not in left], left

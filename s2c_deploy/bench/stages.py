@@ -1,0 +1,179 @@
+"""Where the time of a picture goes: the codec as it is, with a clock around its parts.
+
+The codec holds no timers.  The benchmark hands it networks whose runners stop a clock, and overrides the steps between
+which the clock must change hands.  Times are exclusive: a stage that calls another stands still meanwhile, so that
+stages add up to the whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
+
+import numpy as np
+
+from s2c_deploy.bitstream import Tile, parse
+from s2c_deploy.bundle import Bundle
+from s2c_deploy.codec import Codec, Pixels
+from s2c_deploy.entropy.coder import Decoder, Encoder
+from s2c_deploy.latent import Indexes, LatentCoder, Symbols
+from s2c_deploy.networks import Networks
+from s2c_deploy.presets import MAX_PIXELS
+from s2c_deploy.runtime.runner import FloatArray, Runner
+
+#: Stages of either direction, in the order of the work.  read: file to bytes; parse: container and checksums; entropy:
+#: the coder; contexts: h_s and the context networks; latents: integers and floats between coder and networks; colour:
+#: padding, cropping, rounding, uint8; pack: container.
+STAGES = {
+    "decode": ("read", "parse", "entropy", "contexts", "latents", "g_s", "colour"),
+    "encode": ("colour", "g_a", "contexts", "latents", "entropy"),
+}
+
+
+class StageClock:
+    """Seconds by stage since the last ``take``; symbols: where a list, everything coded is appended to it."""
+
+    def __init__(self) -> None:
+        self.symbols: list[Symbols] | None = None
+        self._seconds: dict[str, float] = {}
+        self._open: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time inside counts for this stage, except what inner stages take for themselves."""
+        self._count()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._count()
+            self._open.pop()
+
+    def _count(self) -> None:
+        now = time.perf_counter()
+        if self._open:
+            self._seconds[self._open[-1]] = self._seconds.get(self._open[-1], 0.0) + now - self._since
+        self._since = now
+
+    def take(self) -> dict[str, float]:
+        """The seconds so far, and starts anew."""
+        taken, self._seconds = self._seconds, {}
+        return taken
+
+    def record(self, symbols: Symbols) -> None:
+        if self.symbols is not None:
+            self.symbols.append(symbols.reshape(-1).copy())
+
+
+def stage_of(graph: str) -> str:
+    """The stage that a graph of a bundle belongs to."""
+    return {"g_s": "g_s", "g_a": "g_a", "h_a": "g_a"}.get(graph, "contexts")
+
+
+class TimedRunner(Runner):
+    """A runner whose calls count for a stage."""
+
+    def __init__(self, runner: Runner, clock: StageClock, stage: str) -> None:
+        self.backend, self.provider, self.precision = runner.backend, runner.provider, runner.precision
+        self.inputs, self.outputs = runner.inputs, runner.outputs
+        self._runner, self._clock, self._stage = runner, clock, stage
+
+    def __call__(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        with self._clock.stage(self._stage):
+            return self._runner(inputs)
+
+    def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        return self._runner._run(inputs)
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+class TimedNetworks(Networks):
+    """The graphs of a bundle on one backend, with a clock around every call."""
+
+    def __init__(self, bundle: Bundle, backend: str, clock: StageClock, *, threads: int, synthesis: str) -> None:
+        super().__init__(bundle, backend, threads=threads, synthesis=synthesis)
+        self.clock = clock
+
+    def open_graph(self, graph: str) -> Runner:
+        return TimedRunner(self.untimed(graph), self.clock, stage_of(graph))
+
+    def untimed(self, graph: str) -> Runner:
+        """The runner itself; a row that runs a graph in another way says so here."""
+        return super().open_graph(graph)
+
+    def running(self) -> dict[str, Runner]:
+        """The runners that are open, by graph."""
+        return dict(self._runners)
+
+
+class _TimedDecoder:
+    """A decoder of the entropy coder whose calls count for the stage ``entropy``."""
+
+    def __init__(self, decoder: Decoder, clock: StageClock) -> None:
+        self._decoder, self._clock = decoder, clock
+
+    def read(self, indexes: Indexes) -> Symbols:
+        with self._clock.stage("entropy"):
+            symbols = self._decoder.read(indexes)
+        self._clock.record(symbols)
+        return symbols
+
+    def finish(self) -> None:
+        with self._clock.stage("entropy"):
+            self._decoder.finish()
+
+
+class _StagedLatents(LatentCoder):
+    def __init__(self, bundle: Bundle, networks: TimedNetworks) -> None:
+        super().__init__(bundle, networks)
+        self._clock = networks.clock
+
+    def encode(self, y: FloatArray, z: FloatArray, quality: float, encoder: Encoder) -> FloatArray:
+        with self._clock.stage("latents"):
+            y_hat = super().encode(y, z, quality, encoder)
+        for symbols, _ in encoder.batches:
+            self._clock.record(symbols)
+        return y_hat
+
+    def decode(self, decoder: Decoder, rows: int, columns: int, quality: float) -> FloatArray:
+        with self._clock.stage("latents"):
+            return super().decode(cast(Decoder, _TimedDecoder(decoder, self._clock)), rows, columns, quality)
+
+
+class StagedCodec(Codec):
+    """The codec with a clock: the same work, step by step."""
+
+    def __init__(self, bundle: Bundle, networks: TimedNetworks, *, max_pixels: int = MAX_PIXELS) -> None:
+        super().__init__(bundle, networks, max_pixels=max_pixels)
+        self.clock, self._latents = networks.clock, _StagedLatents(bundle, networks)
+        self.runners = networks.running
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes:
+        """A picture to its stream; what is left of the outer stage is the coder's and the container's."""
+        with self.clock.stage("entropy"):
+            return self.compress(pixels, quality)
+
+    def decode(self, data: bytes) -> Pixels:
+        """A stream to its picture; what is left of the outer stage is cropping, rounding and copying."""
+        with self.clock.stage("parse"):
+            stream = parse(data, max_pixels=self._max_pixels)
+        with self.clock.stage("colour"):
+            return self.decompress_stream(stream)
+
+    def _encode_tile(self, image: Pixels, quality: float, encoder: Encoder) -> FloatArray:
+        with self.clock.stage("colour"):
+            return super()._encode_tile(image, quality, encoder)
+
+    def _decode_tile(self, payload: bytes, part: Tile, quality: float) -> FloatArray:
+        with self.clock.stage("entropy"):
+            return super()._decode_tile(payload, part, quality)
+
+
+def flat(batches: list[Symbols]) -> Symbols:
+    """Recorded symbols as one array."""
+    return np.concatenate(batches) if batches else np.zeros(0, np.int16)

@@ -1,0 +1,267 @@
+"""A process for every row: its memory, threads and crashes are its own, and rows can take turns."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s2c_deploy.bench.parity import same_symbols
+from s2c_deploy.bench.rows import Pipeline, Row
+from s2c_deploy.bench.stages import StagedCodec, flat
+from s2c_deploy.codec import Pixels
+from s2c_deploy.errors import S2CError
+from s2c_deploy.latent import Symbols
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Where a row runs: bundle and model folders, threads (0: the engine's choice), a folder for its own files, and
+    variables of its environment."""
+
+    bundle: Path
+    weights: Path | None
+    threads: int
+    folder: Path
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One picture: its pixels as .npy, its stream (written by the row itself if it has streams of its own)."""
+
+    name: str
+    picture: Path
+    stream: Path
+    quality: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """providers: what the engines say that they run on; precision: of g_s; seconds: import, checks and compiling;
+    megabytes: resident memory of the process afterwards."""
+
+    providers: tuple[str, ...]
+    precision: str
+    seconds: float
+    megabytes: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coded:
+    """A stream as its encoder made it: symbols int16 in coding order, the encoder's own reconstruction."""
+
+    size: int
+    symbols: Symbols
+    reconstruction: Pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """One decoding and the seconds it took."""
+
+    symbols: Symbols
+    pixels: Pixels
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One timed call and its stages, seconds."""
+
+    seconds: float
+    stages: Mapping[str, float]
+
+
+class RowLostError(Exception):
+    """A row cannot go on; the message is its reason."""
+
+
+class _Session:
+    """What happens inside the process; every public method is a command."""
+
+    def __init__(self, row: Row, setup: Setup) -> None:
+        os.environ.update(setup.variables)
+        self._row, self._setup = row, setup
+        self._pipeline: Pipeline | None = None
+
+    @property
+    def _coder(self) -> Pipeline:
+        assert self._pipeline is not None, "open comes first"
+        return self._pipeline
+
+    def open(self, encoder: bool) -> Opened:
+        """Opens the decoder's graphs, and the encoder's where they will be timed."""
+        started = time.perf_counter()
+        self._pipeline = self._row.open(self._setup.bundle, self._setup.weights, self._setup.threads)
+        if isinstance(self._pipeline, StagedCodec):
+            self._pipeline.load(encoder=encoder)
+        seconds = time.perf_counter() - started
+        return Opened(**_identity(self._pipeline), seconds=seconds, megabytes=memory("VmRSS"))
+
+    def encode(self, job: Job) -> Coded:
+        """Codes a picture into its stream file."""
+        pixels = np.load(job.picture)
+        data, symbols = self._recorded(lambda: self._coder.encode(pixels, job.quality))
+        job.stream.write_bytes(data)
+        coded = Coded(size=len(data), symbols=symbols, reconstruction=self._reconstruct(pixels, job, data))
+        _forget_peak()
+        return coded
+
+    def _reconstruct(self, pixels: Pixels, job: Job, data: bytes) -> Pixels:
+        codec = self._coder
+        return codec.reconstruct(pixels, job.quality) if isinstance(codec, StagedCodec) else codec.decode(data)
+
+    def decode(self, job: Job) -> Decoded:
+        """Decodes a stream file, and keeps the symbols."""
+        started = time.perf_counter()
+        pixels, symbols = self._recorded(lambda: self._coder.decode(job.stream.read_bytes()))
+        return Decoded(symbols=symbols, pixels=pixels, seconds=time.perf_counter() - started)
+
+    def round_trip(self, job: Job) -> str | None:
+        """Why the row's own stream of a picture does not decode to what it coded, or None."""
+        pixels = np.load(job.picture)
+        data, pushed = self._recorded(lambda: self._coder.encode(pixels, job.quality))
+        _, read = self._recorded(lambda: self._coder.decode(data))
+        return same_symbols(pushed, read)
+
+    def _recorded(self, call: Any) -> tuple[Any, Symbols]:
+        clock = self._coder.clock
+        clock.symbols = []
+        try:
+            return call(), flat(clock.symbols)
+        finally:
+            clock.symbols = None
+
+    def time(self, operation: str, jobs: tuple[Job, ...], seconds: float, count: int) -> list[Sample]:
+        """One call that does not count, then at least ``count`` calls and ``seconds``, through the jobs in turn."""
+        pixels = {job.picture: np.load(job.picture) for job in jobs} if operation == "encode" else {}
+        self._call(operation, jobs[0], pixels)
+        samples: list[Sample] = []
+        gc.collect()
+        started = time.perf_counter()
+        while len(samples) < count or time.perf_counter() - started < seconds:
+            samples.append(self._call(operation, jobs[len(samples) % len(jobs)], pixels))
+        return samples
+
+    def _call(self, operation: str, job: Job, pixels: Mapping[Path, Pixels]) -> Sample:
+        clock = self._coder.clock
+        clock.take()
+        started = time.perf_counter()
+        if operation == "encode":
+            self._coder.encode(pixels[job.picture], job.quality)
+        else:
+            with clock.stage("read"):
+                data = job.stream.read_bytes()
+            self._coder.decode(data)
+        return Sample(seconds=time.perf_counter() - started, stages=clock.take())
+
+    def count(self, jobs: tuple[Job, ...], seconds: float) -> tuple[int, float]:
+        """Pictures decoded within ``seconds``, and the seconds really spent."""
+        samples = self.time("decode", jobs, seconds, 1)
+        return len(samples), sum(sample.seconds for sample in samples)
+
+    def peak(self) -> float | None:
+        """Largest resident memory of the process so far, megabytes (10^6 bytes)."""
+        return memory("VmHWM")
+
+    def close(self) -> None:
+        if self._pipeline is not None:
+            self._pipeline.close()
+
+
+def _identity(pipeline: Pipeline) -> dict[str, Any]:
+    """Providers and precision as the open engines report them."""
+    if isinstance(pipeline, StagedCodec):
+        runners = pipeline.runners()
+        precisions = {name: runner.precision for name, runner in runners.items()}
+        providers = tuple(dict.fromkeys(runner.provider for runner in runners.values()))
+        return {"providers": providers, "precision": precisions["g_s"]}
+    return {"providers": (getattr(pipeline, "provider", ""),), "precision": getattr(pipeline, "precision", "float32")}
+
+
+def memory(field: str) -> float | None:
+    """A line of /proc/self/status in megabytes.  Not getrusage, whose peak a child takes over from its parent."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
+    return int(found[0]) * 1024 / 1e6 if found else None
+
+
+def _forget_peak() -> None:
+    """Starts VmHWM anew (proc(5), clear_refs): coding the row's own streams must not count for decoding them."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _serve(connection: Connection, row: Row, setup: Setup) -> None:
+    session = _Session(row, setup)
+    with contextlib.suppress(EOFError, KeyboardInterrupt):
+        while True:
+            command, arguments = connection.recv()
+            try:
+                connection.send((True, getattr(session, command)(*arguments)))
+            except S2CError as error:
+                connection.send((False, str(error)))
+            except Exception as error:
+                connection.send((False, f"{type(error).__name__}: {error}"))
+            if command == "close":
+                return
+
+
+class Worker:
+    """The process of a row, seen from outside.  Commands raise RowLostError with the reason when they fail."""
+
+    def __init__(self, row: Row, setup: Setup) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, far = context.Pipe()
+        self._process = context.Process(target=_serve, args=(far, row, setup), daemon=True)
+        self._process.start()
+        far.close()
+
+    def ask(self, command: str, *arguments: Any) -> Any:
+        """Runs a command and waits for its result."""
+        self.start(command, *arguments)
+        return self.result()
+
+    def start(self, command: str, *arguments: Any) -> None:
+        """Sends a command; ``result`` waits for it."""
+        try:
+            self._connection.send((command, arguments))
+        except OSError:
+            raise RowLostError(self._ended()) from None
+
+    def result(self) -> Any:
+        try:
+            right, result = self._connection.recv()
+        except (EOFError, OSError):
+            raise RowLostError(self._ended()) from None
+        if not right:
+            raise RowLostError(result)
+        return result
+
+    def _ended(self) -> str:
+        self._process.join(5)
+        code = self._process.exitcode
+        return f"its process ended with exit code {code}" + (", killed: out of memory?" if code == -9 else "")
+
+    def close(self) -> None:
+        """Ends the process; a second time does nothing."""
+        if self._process.is_alive():
+            with contextlib.suppress(RowLostError):
+                self.ask("close")
+            self._process.join(5)
+            if self._process.is_alive():
+                self._process.terminate()
+        self._connection.close()

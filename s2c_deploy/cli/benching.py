@@ -1,0 +1,188 @@
+"""``bench``: latency of every engine on the same streams; ``bench compare``: two runs beside each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from s2c_deploy.cli.bundles import bundle_to_write_with
+from s2c_deploy.cli.coding import BundleOption, ForceOption, JsonOption
+from s2c_deploy.cli.evaluating import check_outputs, parse_names, parse_qualities, show_tables
+from s2c_deploy.cli.exporting import PHOTOGRAPHS, WEIGHTS
+from s2c_deploy.errors import EngineError, InputError
+
+if TYPE_CHECKING:
+    from s2c_deploy.bench import Benchmark, Request, Source
+
+bench = typer.Typer()
+
+
+@bench.callback(invoke_without_command=True)
+def measure(
+    context: typer.Context,
+    bundle: BundleOption = None,
+    backends: Annotated[str, typer.Option(help="Rows, with commas between; auto: all that can run here.")] = "auto",
+    images: Annotated[Path | None, typer.Option(help="Folder of pictures. [default: export/photographs]")] = None,
+    sizes: Annotated[
+        str | None, typer.Option(help="The first picture at these sizes: 720p,1080p,2k,4k,8k,768x512.")
+    ] = None,
+    batch: Annotated[str, typer.Option(help="Pictures a call; only 1 is supported.")] = "1",
+    quality: Annotated[str, typer.Option("--quality", "-q", help="As 4, 1..8 or 1,3,5.5.")] = "4",
+    min_seconds: Annotated[float, typer.Option(min=0, help="At least so long a row and case, over all rounds.")] = 3,
+    min_count: Annotated[int, typer.Option(min=1, help="At least so many calls a row and case.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="In which rows take turns.")] = 5,
+    encode: Annotated[bool, typer.Option("--encode", help="Encoding too.")] = False,
+    throughput: Annotated[
+        bool, typer.Option("--throughput", help="Pictures per second too, a process per core.")
+    ] = False,
+    threads: Annotated[str, typer.Option(help="As 2 or 1,2; auto: one per core.")] = "auto",
+    weights: Annotated[
+        Path | None, typer.Option(help="Model folder, for PyTorch's own rows. [default: export/VARIANT]")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything with raw samples.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write one page with plots and tables.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Measure decode latency: file bytes to pixels, every engine on the same streams, gated on parity.
+
+    s2c-deploy bench
+
+    s2c-deploy bench --backends openvino,onnxruntime,reference --sizes 768x512,1080p --json run.json --html run.html
+
+    s2c-deploy bench compare before.json after.json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    outputs = [path for path in (json_file, html_file) if path is not None]
+    check_outputs(outputs, force)
+    _check_batch(batch)
+    counts = _threads(threads)
+    levels = parse_qualities([quality])
+    names = parse_names(backends)
+    from s2c_deploy.bench import Request, write_result
+    from s2c_deploy.bench.report import write_html
+    from s2c_deploy.bench.rows import choose_rows
+    from s2c_deploy.evaluation.plot import require_plotting
+
+    if html_file is not None:
+        require_plotting()
+    rows, left_out = choose_rows(names)
+    folder = bundle_to_write_with(bundle)
+    request = Request(
+        bundle=folder,
+        rows=tuple(rows),
+        left_out=left_out,
+        sources=tuple(_sources(images, sizes)),
+        qualities=levels,
+        threads=counts,
+        weights=weights or _weights(folder),
+        min_seconds=min_seconds,
+        min_count=min_count,
+        rounds=rounds,
+        encode=encode,
+        throughput=throughput,
+    )
+    benchmark = _run(request)
+    if json_file is not None:
+        write_result(benchmark, json_file)
+    if html_file is not None:
+        write_html(benchmark, html_file)
+    _show(benchmark, outputs)
+
+
+@bench.command("compare")
+def compare(
+    first: Annotated[Path, typer.Argument(help="JSON of a run.")],
+    second: Annotated[Path, typer.Argument(help="JSON of another run.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two runs: ratios of medians with 95 % confidence intervals.
+
+    s2c-deploy bench compare before.json after.json
+    """
+    from s2c_deploy.bench import read_result
+    from s2c_deploy.bench.report import compare_table, differences
+
+    runs = read_result(first), read_result(second)
+    table = compare_table(*runs, seed=seed)
+    notes = differences(*runs)
+    if as_json:
+        rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+        typer.echo(json.dumps({"rows": rows, "differences": notes}, indent=1))
+        return
+    show_tables([table])
+    for note in notes:
+        typer.echo(note)
+
+
+def _check_batch(text: str) -> None:
+    if text != "1":
+        raise InputError(
+            f"--batch {text}: the codec decodes one picture a call, so there is no such thing to measure",
+            hint="--throughput measures several streams at once",
+        )
+
+
+def _threads(text: str) -> tuple[int, ...]:
+    if text == "auto":
+        from s2c_deploy.bench.environment import cores
+
+        return (cores(),)
+    try:
+        counts = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        counts = ()
+    if not counts or min(counts) < 1:
+        raise InputError(f"--threads: expected auto or numbers from 1 with commas between, found {text!r}")
+    return counts
+
+
+def _sources(images: Path | None, sizes: str | None) -> list[Source]:
+    from s2c_deploy.bench.cases import of_sizes, parse_size, photographs
+
+    wanted = [] if sizes is None else [parse_size(part.strip().lower()) for part in sizes.split(",")]
+    folder = PHOTOGRAPHS if images is None else images
+    if images is None and not folder.is_dir():
+        raise InputError(f"no folder {folder}", hint="name one with pictures: --images")
+    return of_sizes(photographs(folder, limit=1)[0], wanted) if wanted else photographs(folder)
+
+
+def _weights(bundle: Path) -> Path | None:
+    """The model folder of a bundle's variant, where there is one: PyTorch's rows check that it is the right one."""
+    from s2c_deploy.manifest import read_manifest
+
+    folder = WEIGHTS / str(read_manifest(bundle)["model"].get("variant", ""))
+    return folder if (folder / "weights.safetensors").is_file() else None
+
+
+def _run(request: Request) -> Benchmark:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from s2c_deploy.bench import run_benchmark
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("checking the bundle", total=None)
+
+        def advance(done: int, total: int, step: str) -> None:
+            bar.update(task, description=step, completed=done, total=total)
+
+        return run_benchmark(request, advance)
+
+
+def _show(benchmark: Benchmark, outputs: list[Path]) -> None:
+    from s2c_deploy.bench.report import all_tables
+    from s2c_deploy.bench.tables import notes
+
+    show_tables(all_tables(benchmark))
+    for line in [*notes(benchmark), *(f"written: {path}" for path in outputs)]:
+        typer.echo(line)
+    if not any(row.series for row in benchmark.rows):
+        reasons = "; ".join(f"{row.name}: {row.failure}" for row in benchmark.rows)
+        raise EngineError(f"every row lost its times: {reasons}")

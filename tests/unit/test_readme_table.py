@@ -1,0 +1,182 @@
+"""The README's latency table: made from committed results, and current."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from s2c_deploy.bench.parity import Parity
+from s2c_deploy.bench.result import Benchmark, Measured, RowResult, Series, Throughput
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import readme_table
+
+    return readme_table
+
+
+@pytest.fixture
+def latency(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import latency
+
+    return latency
+
+
+def case(width: int, height: int) -> Measured:
+    return Measured(
+        name=f"{width}x{height}, quality 4", width=width, height=height, quality=4.0, pictures=("a", "b"),
+        sha256=("0", "1"), size=width * height // 16, pixels=2 * width * height,
+    )  # fmt: skip
+
+
+def row(name: str, kind: str, of: Measured, seconds: float, threads: int = 2, failure: str | None = None) -> RowResult:
+    stages = {"entropy": 0.1, "contexts": 0.3, "latents": 0.1, "g_s": 0.5}
+    series = Series(
+        case=of.name,
+        operation="decode",
+        seconds=(seconds,) * 10,
+        rounds=tuple(i // 2 for i in range(10)),
+        stages={stage: (share * seconds,) * 10 for stage, share in stages.items()},
+    )
+    parity = Parity(picture="a", symbols=1000, wrong_symbols=0, delta_psnr=0, agreement=200, failure=None)
+    return RowResult(
+        name=name, kind=kind, description=kind, threads=threads, ran=(name,), precision="float32", failure=failure,
+        peak_megabytes=1000 * seconds, series=() if failure else (series,), parity=(parity, parity),
+        throughput=(Throughput(case=of.name, processes=2, pictures=9, pictures_per_second=1.5 / seconds),),
+    )  # fmt: skip
+
+
+def run(*rows: RowResult, of: Measured) -> Benchmark:
+    environment = {
+        "bundle": "conv-tiny", "processor": "abacus", "usable_processors": 2, "commit": "0123456789abcdef",
+        "date": "2026-11-22T00:00:00+00:00", "versions": {"numpy": "2", "torch": "2.13"},
+    }  # fmt: skip
+    return Benchmark(request={}, environment=environment, encoder="torch", cases=(of,), rows=rows, left_out={})
+
+
+def test_the_readmes_table_is_current(table) -> None:  # type: ignore[no-untyped-def]
+    parts = table.split((ROOT / "README.md").read_text(encoding="utf-8"))
+    if parts is None:
+        assert not table.DECODE.is_file(), f"results are committed, but README.md has no {table.START} … {table.END}"
+        pytest.skip("no latency has been recorded, and README.md has no place for it")
+    assert parts[1] == table.block(), "run: python -m benchmarks.readme_table"
+
+
+def test_without_results_it_says_so(table, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert table.block(tmp_path / "none.json") == table.NOTHING
+
+
+def test_a_table_of_results(table, latency, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    kodak = case(768, 512)
+    made = run(
+        row("reference", "reference", kodak, 1.0),
+        row("fast", "engine", kodak, 0.1),
+        row("torch-eager", "pytorch", kodak, 0.2),
+        row("bad", "engine", kodak, 0.01, failure="3 symbols differ"),
+        of=kodak,
+    )
+    text = table.block(latency.write_runs("decode", [made], tmp_path))
+    assert "| fast | 100.0 | 100.0 | 100.0 | 10.00 | 2.00 | 100 | 15.0 | stable |" in text
+    assert "| reference | 1000.0 | 1000.0 | 1000.0 | 1.00 | 0.20 | 1000 | 1.5 | stable |" in text
+    assert "768x512, quality 4, 2 pictures, 0.250 bpp" in text
+    assert "on abacus (2 cores); torch 2.13; commit 0123456789, 2026-11-22." in text
+    assert "| bad" not in text
+    assert "Without times: bad (3 symbols differ)." in text
+
+
+def test_only_what_stands_between_the_markers_changes(  # type: ignore[no-untyped-def]
+    table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Head\n{table.START}\nold\n{table.END}\ntail\n")
+    monkeypatch.setattr(table, "README", readme)
+    monkeypatch.setattr(table, "block", lambda: "| new |")
+    monkeypatch.setattr("sys.argv", ["readme_table", "--check"])
+    with pytest.raises(SystemExit, match="is not current"):
+        table.main()
+    monkeypatch.setattr("sys.argv", ["readme_table"])
+    table.main()
+    assert readme.read_text() == f"# Head\n{table.START}\n| new |\n{table.END}\ntail\n"
+    monkeypatch.setattr("sys.argv", ["readme_table", "--check"])
+    with pytest.raises(SystemExit) as left:
+        table.main()
+    assert left.value.code is None
+
+
+@pytest.mark.parametrize("text", ["", "<!-- latency -->", "<!-- /latency --><!-- latency -->", "<!-- latency -->" * 2])
+def test_a_readme_without_its_markers_is_left_alone(  # type: ignore[no-untyped-def]
+    table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    monkeypatch.setattr(table, "README", readme)
+    monkeypatch.setattr("sys.argv", ["readme_table"])
+    with pytest.raises(SystemExit, match="once each"):
+        table.main()
+    assert readme.read_text() == text
+
+
+def test_cost_per_megapixel(latency) -> None:  # type: ignore[no-untyped-def]
+    small, large = case(1000, 500), case(2000, 1000)
+    runs = [
+        run(row("fast", "engine", small, 0.1), of=small),
+        run(row("fast", "engine", large, 0.4, failure="out of memory"), of=large),
+    ]
+    assert latency.sizes_table(runs).rows == (
+        ("fast", "1000x500", "100.0", "100.0", "100", "stable"),
+        ("fast", "2000x1000", "out of memory", "", "", ""),
+    )
+
+
+def test_speed_up_by_threads(latency) -> None:  # type: ignore[no-untyped-def]
+    of = case(768, 512)
+    two, one = row("e, 2 threads", "engine", of, 0.1, threads=2), row("e, 1 threads", "engine", of, 0.15, threads=1)
+    assert [line[2:] for line in latency.threads_table(run(two, one, of=of)).rows] == [
+        ("1", "150.0", "1.00"),
+        ("2", "100.0", "1.50"),
+    ]
+
+
+def test_the_entropy_path_leaves_out_g_s(latency) -> None:  # type: ignore[no-untyped-def]
+    of = case(768, 512)
+    ((_, _, *cells),) = latency.entropy_table(run(row("e", "engine", of, 0.1), of=of)).rows
+    # 1,000 symbols a picture in 50 ms
+    assert cells == ["50.00", "10.00", "30.00", "10.00", "50%", "0.02"]
+
+
+def test_sizes_end_where_a_row_fails(latency, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    import numpy as np
+
+    from s2c_deploy.bench import Request, Source
+    from s2c_deploy.bench.rows import known_rows
+
+    asked = []
+
+    def measured(request: Request, progress: object) -> Benchmark:
+        of = case(*request.sources[0].pixels.shape[1::-1])
+        asked.append((of.width, [r.name for r in request.rows]))
+        gone = {"openvino": "gone"} if of.width == 128 else {}
+        return run(*(row(r.name, "engine", of, 0.1, failure=gone.get(r.name)) for r in request.rows), of=of)
+
+    monkeypatch.setattr(latency, "measured", measured)
+    source = Source(name="p", pixels=np.zeros((64, 64, 3), np.uint8))
+    rows = tuple(known_rows()[name] for name in ("openvino", "onnxruntime"))
+    request = Request(bundle=Path(), rows=rows, left_out={}, sources=(source,))
+    assert len(latency.by_size(request, ["64x64", "128x128", "256x256"], None)) == 3
+    assert asked == [
+        (64, ["openvino", "onnxruntime"]), (128, ["openvino", "onnxruntime"]), (256, ["onnxruntime"]),
+    ]  # fmt: skip
+
+
+def test_records_of_a_suite_survive(latency, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    of = case(64, 64)
+    made = [run(row("e", "engine", of, 0.1), of=of), run(row("e", "engine", of, 0.2), of=of)]
+    assert latency.read_runs(latency.write_runs("sizes", made, tmp_path)) == made
+    assert dataclasses.asdict(made[0])["cases"][0]["width"] == 64
