@@ -8,8 +8,9 @@
 Every coder must return the symbols exactly before it is timed.  Figures are medians over the rounds of
 wall-clock time; for a machine that is busy with other work, ``--clock cpu`` takes the CPU time of the thread
 and ``--statistic min`` each coder's best round.  The JSON has the samples of both clocks.
-  The ideal code length is that of the real-valued Gaussian of each symbol's
-table entry, discretised, over *all* symbols: those that our coder skips count too.
+
+The ideal code length is that of the real-valued Gaussian of each symbol's table entry, discretised, over *all*
+symbols: those that our coder skips count too.
 """
 
 from __future__ import annotations

@@ -182,8 +182,15 @@ s2c_status s2c_stream_finish(s2c_stream *dec);
 int s2c_read_number(const uint8_t **p, const uint8_t *end, uint64_t *number);
 uint8_t *s2c_put_number(uint8_t *out, uint64_t number);
 
-/* Calls run(job) for each of `count` jobs of `size` bytes, on at most `threads` threads, this one among them. */
-void s2c_run(void (*run)(void *job), void *jobs, size_t size, uint32_t count, uint32_t threads);
+/* Threads that wait for jobs (threads.c): at most `threads`, the caller's among them.  NULL, which is also what 0 and 1
+ * give and what stands for a pool that could not be had, is the caller's thread alone. */
+typedef struct s2c_pool s2c_pool;
+s2c_pool *s2c_pool_create(uint32_t threads);
+void s2c_pool_free(s2c_pool *pool);
+
+/* Calls run(job) for each of `count` jobs of `size` bytes, in any order, and returns when all are done.  One caller at
+ * a time. */
+void s2c_pool_run(s2c_pool *pool, void (*run)(void *job), void *jobs, size_t size, uint32_t count);
 
 /* One symbol of lane `lane`, by whatever way it needs (encoder.c, decoder.c). */
 s2c_status s2c_push_symbol(s2c_encoder *enc, int32_t symbol, uint32_t index, uint32_t lane);

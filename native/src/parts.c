@@ -7,7 +7,8 @@
 
 struct s2c_decoder {
     const s2c_tables *tables;
-    uint32_t parts_log2, threads;
+    uint32_t parts_log2;
+    s2c_pool *pool;
     s2c_status status; /* of the payload's head, before there are streams */
     s2c_stream streams[S2C_MAX_PARTS];
 };
@@ -110,8 +111,11 @@ static s2c_status encode_parts(const s2c_tables *tables, const s2c_encode_option
         jobs[k].batch_count = batch_count;
         status = prepare(&jobs[k], batches, k, parts_log2);
     }
-    if (status == S2C_OK)
-        s2c_run(run_encode, jobs, sizeof *jobs, parts, options->threads);
+    if (status == S2C_OK) {
+        s2c_pool *pool = s2c_pool_create(options->threads < parts ? options->threads : parts);
+        s2c_pool_run(pool, run_encode, jobs, sizeof *jobs, parts);
+        s2c_pool_free(pool);
+    }
     for (uint32_t k = 0; k < parts && status == S2C_OK; k++)
         status = jobs[k].status;
     if (status == S2C_OK)
@@ -193,6 +197,7 @@ s2c_status s2c_decoder_reset(s2c_decoder *dec, const s2c_tables *tables, const v
 {
     if (dec == NULL)
         return S2C_ERR_ARGUMENT;
+    s2c_pool_free(dec->pool);
     memset(dec, 0, sizeof *dec);
     dec->status = S2C_ERR_ARGUMENT;
     if (tables == NULL || (data == NULL && size))
@@ -210,7 +215,7 @@ s2c_status s2c_decoder_create(const s2c_tables *tables, const void *data, size_t
     if (out == NULL)
         return S2C_ERR_ARGUMENT;
     *out = NULL;
-    s2c_decoder *dec = malloc(sizeof *dec);
+    s2c_decoder *dec = calloc(1, sizeof *dec);
     if (dec == NULL)
         return S2C_ERR_MEMORY;
     s2c_status status = s2c_decoder_reset(dec, tables, data, size);
@@ -223,8 +228,11 @@ s2c_status s2c_decoder_create(const s2c_tables *tables, const void *data, size_t
 
 void s2c_decoder_set_threads(s2c_decoder *dec, uint32_t threads)
 {
-    if (dec != NULL)
-        dec->threads = threads;
+    if (dec == NULL)
+        return;
+    const uint32_t parts = 1u << dec->parts_log2;
+    s2c_pool_free(dec->pool);
+    dec->pool = s2c_pool_create(threads < parts ? threads : parts);
 }
 
 typedef struct read_job {
@@ -266,8 +274,8 @@ s2c_status s2c_decoder_read(s2c_decoder *dec, const uint8_t *indexes, size_t cou
         jobs[k] = (read_job){&dec->streams[k], indexes + first, symbols + first,
                              part_start(count, k + 1, dec->parts_log2) - first};
     }
-    /* Below some thousand symbols a thread takes longer to start than to work. */
-    s2c_run(run_read, jobs, sizeof *jobs, parts, count < S2C_THREAD_SYMBOLS ? 1 : dec->threads);
+    /* Below some ten thousand symbols a thread takes longer to wake than to work. */
+    s2c_pool_run(count < S2C_THREAD_SYMBOLS ? NULL : dec->pool, run_read, jobs, sizeof *jobs, parts);
     return find_error(dec);
 }
 
@@ -301,5 +309,8 @@ void s2c_decoder_get_info(const s2c_decoder *dec, s2c_decoder_info *info)
 
 void s2c_decoder_free(s2c_decoder *dec)
 {
+    if (dec == NULL)
+        return;
+    s2c_pool_free(dec->pool);
     free(dec);
 }
