@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -29,6 +30,7 @@ from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
 from s2c_deploy.errors import BitstreamError, InputError
 from s2c_deploy.latent import Indexes, LatentCoder, Symbols
 from s2c_deploy.networks import Networks
+from s2c_deploy.pipeline import ahead
 from s2c_deploy.presets import ALIGNMENT, HYPER_STRIDE
 from s2c_deploy.runtime.runner import FloatArray
 
@@ -36,7 +38,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Codec:
-    """A bundle, opened.  Belongs to one thread at a time; open one per thread."""
+    """A bundle, opened.  Belongs to one thread at a time; open one per thread (but see ``read_latents``)."""
 
     def __init__(self, bundle: Bundle, networks: Networks, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
         self.bundle = bundle
@@ -130,14 +132,34 @@ class Codec:
         of this bundle."""
         return self.decompress_stream(parse(data, max_pixels=self._max_pixels))
 
+    def decompress_all(self, streams: Iterable[bytes]) -> Iterator[Pixels]:
+        """As ``decompress``, one after another: the symbols of a stream are read while g_s runs for the one before.
+
+        The codec is not to be used for anything else meanwhile.  The first bad stream ends it with its error.
+        """
+        parsed = (parse(data, max_pixels=self._max_pixels) for data in streams)
+        read = ((stream, list(self.read_latents(stream))) for stream in parsed)
+        for stream, latents in ahead(read):
+            yield self.synthesize(stream, latents)
+
     def decompress_stream(self, stream: Stream) -> Pixels:
-        """As ``decompress``, of a parsed stream."""
+        """As ``decompress``, of a parsed stream; its tiles overlap as the streams of ``decompress_all`` do."""
+        latents = self.read_latents(stream)
+        return self.synthesize(stream, ahead(latents) if len(stream.tiles) > 1 else latents)
+
+    def read_latents(self, stream: Stream) -> Iterator[FloatArray]:
+        """The first half of decoding: y_hat of every tile, float32 1 x M x h x w in 1/16 steps.
+
+        May run in one thread while ``synthesize`` runs in another: they share no network.
+        """
         self.check_stream(stream)
+        for part, payload in zip(tile_grid(stream.width, stream.height, stream.tile), stream.tiles, strict=True):
+            yield self._decode_tile(payload, part, stream.quality)
+
+    def synthesize(self, stream: Stream, latents: Iterable[FloatArray]) -> Pixels:
+        """The second half: the picture, from what ``read_latents`` gives."""
         image = np.empty((stream.height, stream.width, 3), np.uint8)
-        for part, payload in zip(
-            tile_grid(stream.width, stream.height, stream.tile), stream.tiles, strict=True
-        ):
-            y_hat = self._decode_tile(payload, part, stream.quality)
+        for part, y_hat in zip(tile_grid(stream.width, stream.height, stream.tile), latents, strict=True):
             _paste(image, part, self._synthesize(y_hat, stream.quality))
         return image
 

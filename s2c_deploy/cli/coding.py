@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -15,6 +15,9 @@ from s2c_deploy.errors import InputError, S2CError
 from s2c_deploy.presets import MAX_PIXELS
 
 Record = dict[str, Any]
+Job = tuple[Path, Path]  # source and target
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 BundleOption = Annotated[
     Path | None, typer.Option(help="Bundle folder. [default: $S2C_BUNDLE, else the one under ./engines]")
 ]
@@ -56,13 +59,17 @@ def compress(
     jobs = list(_jobs(source, target, ".s2c", reading_pictures=True, force=force))
     from s2c_deploy.codec import Codec
     from s2c_deploy.files import atomic_write
-    from s2c_deploy.image import read_image
+    from s2c_deploy.image import Image, read_image
+    from s2c_deploy.pipeline import ahead
 
     with Codec.open(bundle_to_write_with(bundle), backend, threads=threads, max_pixels=max_pixels) as codec:
         codec.load(decoder=False)
 
-        def one(path: Path, out: Path) -> Record:
-            image = read_image(path, background=background, max_pixels=max_pixels)
+        def read(job: Job) -> tuple[Job, Image]:
+            return job, read_image(job[0], background=background, max_pixels=max_pixels)
+
+        def encode(item: tuple[Job, Image]) -> Record:
+            (path, out), image = item
             started = time.perf_counter()
             data = codec.compress(image.pixels, quality, tile=tile, icc=image.icc, exif=image.exif)
             seconds = time.perf_counter() - started
@@ -70,7 +77,8 @@ def compress(
                 temporary.write_bytes(data)
             return _record(path, out, codec.backend, image.width, image.height, len(data), seconds)
 
-        _run(jobs, one, "compressing", as_json, several=source.is_dir())
+        outcomes = _attempt_all(encode, ahead(_attempt_all(read, jobs)))
+        _run(jobs, outcomes, "compressing", as_json, several=source.is_dir())
 
 
 def decompress(
@@ -99,13 +107,16 @@ def decompress(
     """
     suffix = suffix if suffix.startswith(".") else f".{suffix}"
     jobs = list(_jobs(source, target, suffix, reading_pictures=False, force=force))
-    from s2c_deploy.bitstream import parse
-    from s2c_deploy.codec import Codec
+    from s2c_deploy.bitstream import Stream, parse
+    from s2c_deploy.codec import Codec, Pixels
     from s2c_deploy.image import Image, write_image
+    from s2c_deploy.pipeline import ahead
+    from s2c_deploy.runtime.runner import FloatArray
 
     codecs: dict[Path, Codec] = {}
 
-    def one(path: Path, out: Path) -> Record:
+    def read(job: Job) -> tuple[Record, Codec, Stream, list[FloatArray]]:
+        path, out = job
         data = _read(path)
         started = time.perf_counter()
         stream = parse(data, max_pixels=max_pixels)
@@ -115,13 +126,29 @@ def decompress(
             codecs[folder].check_stream(stream)
             codecs[folder].load(encoder=False)
             started = time.perf_counter()
-        pixels = codecs[folder].decompress_stream(stream)
+        codec = codecs[folder]
+        latents = list(codec.read_latents(stream))
         seconds = time.perf_counter() - started
-        write_image(out, Image(pixels=pixels, icc=stream.icc, exif=stream.exif))
-        return _record(path, out, codecs[folder].backend, stream.width, stream.height, len(data), seconds)
+        return (
+            _record(path, out, codec.backend, stream.width, stream.height, len(data), seconds), codec, stream, latents
+        )
 
+    def synthesize(item: tuple[Record, Codec, Stream, list[FloatArray]]) -> tuple[Record, Stream, Pixels]:
+        record, codec, stream, latents = item
+        started = time.perf_counter()
+        pixels = codec.synthesize(stream, latents)
+        seconds = record["seconds"] + time.perf_counter() - started
+        return {**record, "seconds": round(seconds, 4)}, stream, pixels
+
+    def write(item: tuple[Record, Stream, Pixels]) -> Record:
+        record, stream, pixels = item
+        write_image(Path(record["target"]), Image(pixels=pixels, icc=stream.icc, exif=stream.exif))
+        return record
+
+    # Each stage in a thread of its own: symbols of one stream, g_s of the one before, the file of the one before that.
+    synthesized = _attempt_all(synthesize, ahead(_attempt_all(read, jobs)))
     try:
-        _run(jobs, one, "decompressing", as_json, several=source.is_dir())
+        _run(jobs, _attempt_all(write, ahead(synthesized)), "decompressing", as_json, several=source.is_dir())
     finally:
         for codec in codecs.values():
             codec.close()
@@ -151,7 +178,7 @@ def _read(path: Path) -> bytes:
 
 def _jobs(
     source: Path, target: Path | None, suffix: str, *, reading_pictures: bool, force: bool
-) -> Iterator[tuple[Path, Path]]:
+) -> Iterator[Job]:
     """Pairs of source and target; InputError before any work when one is missing or in the way."""
     if not source.exists():
         raise InputError(f"no file or folder {source}")
@@ -166,7 +193,7 @@ def _jobs(
         yield path, out
 
 
-def _folder_jobs(source: Path, target: Path, suffix: str, reading_pictures: bool) -> list[tuple[Path, Path]]:
+def _folder_jobs(source: Path, target: Path, suffix: str, reading_pictures: bool) -> list[Job]:
     if reading_pictures:
         from s2c_deploy.image import list_images
 
@@ -187,15 +214,20 @@ def _folder_jobs(source: Path, target: Path, suffix: str, reading_pictures: bool
     return list(zip(paths, outs, strict=True))
 
 
+def _attempt_all(stage: Callable[[Item], Result], items: Iterable[Item | S2CError]) -> Iterator[Result | S2CError]:
+    """What a stage makes of every item; in the place of one that fails, here or before, its error."""
+    for item in items:
+        try:
+            yield item if isinstance(item, S2CError) else stage(item)
+        except S2CError as error:
+            yield error
+
+
 def _run(
-    jobs: list[tuple[Path, Path]],
-    one: Callable[[Path, Path], Record],
-    doing: str,
-    as_json: bool,
-    *,
-    several: bool,
+    jobs: list[Job], outcomes: Iterator[Record | S2CError], doing: str, as_json: bool, *, several: bool
 ) -> None:
-    """Runs every job; a failing file does not stop the others, but the first failure decides the exit code.
+    """Goes through what became of every job; a failing file does not stop the others, but the first failure decides
+    the exit code.
 
     several: the jobs are those of a folder, whose JSON is a list even if there is one.
     """
@@ -207,14 +239,14 @@ def _run(
     console = Console(stderr=True)
     quiet = len(jobs) == 1 or not console.is_terminal
     shown = track(jobs, description=doing, console=console, disable=quiet, transient=True)
-    for path, out in shown:
-        try:
-            records.append(one(path, out))
-        except S2CError as error:
-            if not several:
-                raise
-            failure = failure or error
-            records.append({"source": str(path), "error": str(error), "exit_code": error.exit_code})
+    for (path, _), outcome in zip(shown, outcomes, strict=True):
+        if not isinstance(outcome, S2CError):
+            records.append(outcome)
+            continue
+        if not several:
+            raise outcome
+        failure = failure or outcome
+        records.append({"source": str(path), "error": str(outcome), "exit_code": outcome.exit_code})
     if as_json:
         typer.echo(json.dumps(records if several else records[0], indent=1))
     else:

@@ -333,3 +333,24 @@ def test_pixels_saturate(codec: Codec) -> None:
     m = codec.bundle.config.latent_channels
     wild = codec._synthesize(np.full((1, m, 4, 4), 16 * 32767 + 32752, np.float32), 1.0)
     assert np.isfinite(wild).all()
+
+
+# --- several streams
+
+
+def test_several_streams_overlap_and_give_what_each_gives_alone(codec: Codec, photograph: Pixels) -> None:
+    pictures = [window(photograph, *size) for size in ((64, 64), (7, 5), (200, 130), (65, 63))]
+    streams = [codec.compress(image, quality) for image, quality in zip(pictures, (1, 4, 8, 2.5), strict=True)]
+    together = list(codec.decompress_all(iter(streams)))
+    assert len(together) == len(streams)
+    for data, pixels in zip(streams, together, strict=True):
+        np.testing.assert_array_equal(pixels, codec.decompress(data))
+    assert list(codec.decompress_all([])) == []
+
+
+def test_a_bad_stream_among_several_raises_in_its_place(codec: Codec, photograph: Pixels) -> None:
+    data = codec.compress(window(photograph, 64, 64))
+    pictures = codec.decompress_all([data, data, data[:-3], data])
+    np.testing.assert_array_equal(next(pictures), next(pictures))
+    with pytest.raises(BitstreamError):
+        next(pictures)
