@@ -5,7 +5,8 @@
 Every picture is compressed and decompressed with the float32 graphs and with the FP16 ones, run by ONNX Runtime with
 every rounding to FP16 explicit (s2c_deploy/export/precision/rounding.py), as it does not round by itself on a CPU.  The
 float32 stream is also decoded with the FP16 g_s: that is what a decoder in FP16 loses.  The gate on the mean over the
-pictures: at most 0.01 dB at every quality, coded and decoded in FP16.
+pictures: at most 0.01 dB at every quality, coded and decoded in FP16.  The BD-rate is of FP16 streams decoded in FP16
+against float32 ones decoded in float32.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from s2c_deploy.export.precision.half import LIMIT_DB
 from s2c_deploy.export.precision.rounding import rounded_graph
 from s2c_deploy.image import list_images, read_image
 from s2c_deploy.manifest import FLOAT_GRAPHS
-from s2c_deploy.metrics import psnr
+from s2c_deploy.metrics import bd_rate, psnr
 from s2c_deploy.networks import Networks
 from s2c_deploy.runtime import open_runner
 
@@ -84,12 +85,21 @@ def measure(bundle: Bundle, images: Path, qualities: list[float], threads: int =
         "pictures": len(jobs) // len(qualities),
         "limit_db": LIMIT_DB,
         "passes": all(mean["loss_db"] <= LIMIT_DB for mean in means),
+        "bd_rate_percent": _bd_rate(means),
         "float32_nodes": {
             name: graph["float32_nodes"] for name, graph in bundle.manifest["float16"]["graphs"].items()
         },
         "means": means,
         "rows": rows,
     }
+
+
+def _bd_rate(means: list[Row]) -> float | None:
+    """In percent; None with fewer qualities than a curve needs."""
+    if len(means) < 4:
+        return None
+    c = {name: [mean[name] for mean in means] for name in means[0]}
+    return bd_rate(c["bpp_float32"], c["psnr_float32"], c["bpp_float16"], c["psnr_float16"])
 
 
 def table(result: dict[str, Any]) -> str:
@@ -119,7 +129,8 @@ def main() -> None:
     qualities = [float(q) for q in arguments.qualities.split(",")] if arguments.qualities else levels
     result = measure(bundle, arguments.images, qualities, arguments.threads)
     verdict = "passes" if result["passes"] else "FAILS"
-    print(f"{table(result)}\n\n{result['pictures']} pictures; the gate of {LIMIT_DB} dB {verdict}")
+    change = "" if result["bd_rate_percent"] is None else f"; BD-rate {result['bd_rate_percent']:+.4f} %"
+    print(f"{table(result)}\n\n{result['pictures']} pictures; the gate of {LIMIT_DB} dB {verdict}{change}")
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -87,8 +87,28 @@ def test_mutated_sections_are_refused_or_exact(tmp_path, simd):
     assert "past the checksum: 0" in run(program, 10000, env={"S2C_SIMD": simd})
 
 
+def test_half_a_minute_of_fuzzing_finds_nothing(tmp_path):
+    """`make fuzz` for longer; libFuzzer comes with clang only."""
+    native, cc, program = ROOT / "native", compiler("clang"), tmp_path / "fuzz"
+    empty = tmp_path / "empty.c"
+    empty.write_text("int LLVMFuzzerTestOneInput(const char *d, long n) { (void)d; (void)n; return 0; }\n")
+    sanitizers = "-fsanitize=fuzzer,address,undefined"
+    if subprocess.run([cc, sanitizers, empty, "-o", tmp_path / "empty"], capture_output=True, check=False).returncode:
+        pytest.skip("this clang has no libFuzzer")
+    flags = ["-std=gnu11", "-g", "-O1", sanitizers, "-fno-sanitize-recover=all", "-pthread"]
+    run(cc, *flags, *INCLUDE, native / "fuzz" / "fuzz_decoder.c", *SOURCES, "-o", program)
+    found = tmp_path / "found"
+    found.mkdir()
+    arguments = ["-max_total_time=30", "-max_len=4096", "-print_final_stats=1", f"-artifact_prefix={tmp_path}/"]
+    command = [program, *arguments, found, native / "fuzz" / "corpus"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    executed = next(line for line in done.stderr.splitlines() if "number_of_executed_units" in line)
+    assert int(executed.split()[-1]) > 1000
+
+
 def test_the_fuzz_target_runs_on_its_corpus(tmp_path):
-    """With clang; without, the same function compiles and is fed the corpus by a main of its own."""
+    """The same function, fed the corpus by a main of its own: needs no clang."""
     native = ROOT / "native"
     corpus = sorted((native / "fuzz" / "corpus").iterdir())
     assert corpus
