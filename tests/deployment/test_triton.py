@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ from s2c_deploy.codec import Codec, Pixels
 from s2c_deploy.deployment.triton import MODELS, TritonOptions, write_repository
 from s2c_deploy.errors import InputError
 
+CLIENT = Path(__file__).resolve().parents[2] / "examples" / "triton_client.py"
 OPTIONS = TritonOptions(backend="onnxruntime", threads=1, quality=3, max_pixels=40_000)
 
 
@@ -98,6 +101,19 @@ def test_a_file_keeps_its_profile(server: str, picture: Pixels) -> None:
     parsed = parse(stream)
     assert (parsed.width, parsed.height, parsed.quality, parsed.icc) == (90, 70, 2.0, icc)
     assert infer(server, "s2c_decompress", {"stream": stream})["icc"] == icc
+
+
+def test_the_client_example(server: str, codec: Codec, picture: Pixels, tmp_path: Path) -> None:
+    Pil.fromarray(picture).save(tmp_path / "a.png")
+    stream, decoded = tmp_path / "a.s2c", tmp_path / "a.ppm"
+    client = (sys.executable, CLIENT, "--url", server, "--quality", "6")
+    subprocess.run([*client, tmp_path / "a.png", stream], check=True, timeout=60)
+    subprocess.run([*client, stream, decoded], check=True, timeout=60)
+    assert stream.read_bytes() == codec.compress(picture, 6)
+    np.testing.assert_array_equal(np.asarray(Pil.open(decoded)), codec.reconstruct(picture, 6))
+    stream.write_bytes(b"junk")
+    failed = subprocess.run([*client, stream, decoded], check=False, timeout=60, capture_output=True, text=True)
+    assert (failed.returncode, failed.stderr[:24]) == (1, "error: bad stream: magic")
 
 
 def bad_requests(picture: Pixels, stream: bytes) -> list[tuple[str, dict[str, Any], str]]:
