@@ -26,7 +26,12 @@ from s2c_deploy.runtime.probe import known_probes
 def graph_lines(bundle: Bundle, target: str, precision: str) -> Iterator[str]:
     """name SHA-256 path, of every graph that decoding needs."""
     entries = EngineStore(bundle, host=this_host()).entries() if target != "onnx" else []
-    good = {(e.identity.target, e.identity.graph, e.identity.precision): e for e in entries if e.problem is None}
+    # By what they are; the file name says no more than whoever named it knew.
+    good = {
+        (i.target, i.graph, i.precision): (i.sha256, entry.path)
+        for entry in entries
+        if entry.problem is None and (i := entry.identity) is not None
+    }
     for name in graph_names(bundle.config):
         if name in ("g_a", "h_a"):
             continue
@@ -35,10 +40,10 @@ def graph_lines(bundle: Bundle, target: str, precision: str) -> Iterator[str]:
             yield f"{name} {bundle.manifest['files'][path.name]['sha256']} {path.resolve()}"
             continue
         wanted = precision if name == "g_s" else "float32"
-        entry = good.get((target, name, wanted))
-        if entry is None:
+        if (target, name, wanted) not in good:
             raise EngineError(f"no good {target} engine of {name} at {wanted}", hint="s2c-deploy engines verify")
-        yield f"{name} {entry.identity.sha256} {entry.path.resolve()}"
+        digest, path = good[target, name, wanted]
+        yield f"{name} {digest} {path.resolve()}"
 
 
 def description(bundle: Bundle, target: str, precision: str) -> Iterator[str]:

@@ -27,7 +27,6 @@ def triton(
         float, typer.Option("--quality", "-q", help="Of requests that name none, 1 to 8.")
     ] = 4,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
-    device: Annotated[int | None, typer.Option(min=0, help="GPU of the instances. [default: the CPU]")] = None,
     no_copy: Annotated[
         bool, typer.Option("--no-copy", help="Name the bundle by its path instead of copying it into the models.")
     ] = False,
@@ -49,7 +48,6 @@ def triton(
         threads=threads,
         quality=quality,
         max_pixels=max_pixels,
-        device=device,
         copy=not no_copy,
     )
     made = write_repository(opened, folder, options)

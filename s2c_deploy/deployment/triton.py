@@ -48,9 +48,8 @@ class TritonOptions:
     """How the models run.
 
     backend: as ``Codec.open`` takes it; instances: processes per model, each with a codec of its own; threads: of each,
-    0 lets the engine choose; quality: where a request names none; max_pixels: larger pictures are errors; device: the
-    GPU of the instances, or None for the CPU; copy: the bundle into each model, else its absolute path is written down.
-    InputError for values that cannot be.
+    0 lets the engine choose; quality: where a request names none; max_pixels: larger pictures are errors; copy: the
+    bundle into each model, else its absolute path is written down.  InputError for values that cannot be.
     """
 
     backend: str = "auto"
@@ -58,7 +57,6 @@ class TritonOptions:
     threads: int = 0
     quality: float = 4
     max_pixels: int = DEFAULT_MAX_PIXELS
-    device: int | None = None
     copy: bool = True
 
     def __post_init__(self) -> None:
@@ -68,7 +66,6 @@ class TritonOptions:
             ("instances", self.instances, 1),
             ("threads", self.threads, 0),
             ("max_pixels", self.max_pixels, 1),
-            ("device", self.device or 0, 0),
         ):
             if value < low:
                 raise InputError(f"{name}: expected {low} or more, found {value}")
@@ -137,8 +134,6 @@ def config_text(name: str, bundle: Bundle, options: TritonOptions, place: str) -
         "quality": options.quality,
         "max_pixels": options.max_pixels,
     }
-    kind = "KIND_CPU" if options.device is None else "KIND_GPU"
-    gpus = "" if options.device is None else f" gpus: [ {options.device} ]"
     lines = [
         f"# {bundle.config.name}; written by s2c-deploy triton.",
         f'name: "{name}"',
@@ -147,7 +142,8 @@ def config_text(name: str, bundle: Bundle, options: TritonOptions, place: str) -
         "max_batch_size: 0",
         *(f"input [ {_tensor(*tensor)} ]" for tensor in inputs),
         *(f"output [ {_tensor(*tensor)} ]" for tensor in outputs),
-        f"instance_group [ {{ count: {options.instances} kind: {kind}{gpus} }} ]",
+        "# KIND_CPU is where tensors come in; a backend that needs a GPU finds it by itself.",
+        f"instance_group [ {{ count: {options.instances} kind: KIND_CPU }} ]",
         *(_parameter(key, str(value)) for key, value in parameters.items()),
     ]
     return "\n".join(lines) + "\n"

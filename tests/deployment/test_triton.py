@@ -199,11 +199,11 @@ def test_a_repository_holds_its_bundle(repository: Path, bundle_path: Path) -> N
 
 
 def test_options_reach_the_configuration(tmp_path: Path, bundle_path: Path) -> None:
-    options = TritonOptions(backend="openvino", instances=3, threads=2, device=1, copy=False)
+    options = TritonOptions(backend="openvino", instances=3, threads=2, copy=False)
     bundle = open_bundle(bundle_path)
     write_repository(bundle, tmp_path / "models", options)
     config = (tmp_path / "models" / "s2c_compress" / "config.pbtxt").read_text()
-    assert "count: 3 kind: KIND_GPU gpus: [ 1 ]" in config
+    assert "count: 3 kind: KIND_CPU" in config
     for key, value in (("backend", "openvino"), ("threads", "2"), ("bundle", str(bundle_path.resolve()))):
         assert f'key: "{key}" value: {{ string_value: "{value}" }}' in config
     assert not (tmp_path / "models" / "s2c_compress" / "1" / "bundle").exists()
@@ -219,7 +219,7 @@ def test_models_that_are_there_stay(tmp_path: Path, bundle_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"backend": "gpu"}, {"instances": 0}, {"threads": -1}, {"max_pixels": 0}, {"quality": 9}, {"device": -1}]
+    "wrong", [{"backend": "gpu"}, {"instances": 0}, {"threads": -1}, {"max_pixels": 0}, {"quality": 9}]
 )
 def test_options_that_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
