@@ -47,7 +47,7 @@ $(VENV)/.installed-demo: pyproject.toml $(wildcard native/*/*.[ch]) native/CMake
 
 $(VENV)/.installed-test: $(VENV)/.installed-demo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
-	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/triton $(TRITON)
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --target $(VENV)/triton $(TRITON)
 	touch $@
 
 # A tritonserver for the tests, in a folder of its own: its Python backend needs a numpy before 2.
