@@ -47,7 +47,11 @@ $(VENV)/.installed-demo: pyproject.toml $(wildcard native/*/*.[ch]) native/CMake
 
 $(VENV)/.installed-test: $(VENV)/.installed-demo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --target $(VENV)/triton $(TRITON)
 	touch $@
+
+# A tritonserver for the tests, in a folder of its own: its Python backend needs a numpy before 2.
+TRITON = 'nvidia-pytriton>=0.7,<0.8' 'numpy<2'
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import warnings
@@ -102,8 +103,23 @@ def read_image(
     Raises :class:`InputError` for a file that is missing, no picture, damaged, larger than ``max_pixels``, or
     of a kind that has no certain RGB meaning (CMYK, Lab, floating point).
     """
+    return _read(path, path, background, max_pixels)
+
+
+def decode_image(data: bytes, *, background: str | None = None, max_pixels: int = MAX_PIXELS) -> Image:
+    """As :func:`read_image`, of a picture file's bytes, which may come from anywhere."""
+    return _read(io.BytesIO(data), "the file", background, max_pixels)
+
+
+def _read(
+    source: str | os.PathLike[str] | io.BytesIO,
+    path: str | os.PathLike[str],
+    background: str | None,
+    max_pixels: int,
+) -> Image:
+    """path: what messages call the source."""
     color = None if background is None else _parse_color(background)
-    with _explained(path, max_pixels), Pil.open(path, formats=_READ_FORMATS) as picture:
+    with _explained(path, max_pixels), Pil.open(source, formats=_READ_FORMATS) as picture:
         if picture.width * picture.height > max_pixels:
             raise Pil.DecompressionBombError(f"{picture.width}x{picture.height} pixels")
         # a phone's or camera's JPEG may carry previews and depth maps behind the picture: MPO

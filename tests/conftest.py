@@ -6,6 +6,7 @@ import os
 from importlib import import_module, util
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -52,13 +53,17 @@ def require(module: str) -> ModuleType:
 
     S2C_REQUIRE: names with commas between, as the module or the package is called, "tensorrt-rtx".
     """
-    named = {name.strip().replace("-", "_") for name in os.environ.get("S2C_REQUIRE", "").split(",")}
     if util.find_spec(module) is None:
-        reason = f"{module} is not installed"
-        if module in named:
-            pytest.fail(f"{reason}, but S2C_REQUIRE names it")
-        pytest.skip(reason)
+        missing(module, f"{module} is not installed")
     return import_module(module)
+
+
+def missing(name: str, reason: str) -> NoReturn:
+    """Skips the test for a reason, or fails it where $S2C_REQUIRE has the name."""
+    named = {name.strip().replace("-", "_") for name in os.environ.get("S2C_REQUIRE", "").split(",")}
+    if name in named:
+        pytest.fail(f"{reason}, but S2C_REQUIRE names {name}")
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

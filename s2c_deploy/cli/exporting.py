@@ -53,6 +53,10 @@ def export(
     ] = "onnx",
     compute_capability: CapabilityOption = "",
     profile: ProfileOption = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(help="Write a Triton model repository, too; `s2c-deploy triton` has its options."),
+    ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,6 +90,10 @@ def export(
     target = out if out is not None else ENGINES / checkpoint.config.name
     if target.exists() and not force:
         raise InputError(f"{target} exists", hint="replace it with --force, or name another --out")
+    if triton is not None:
+        from s2c_deploy.deployment.triton import check_free, write_repository
+
+        check_free(triton)
     started = time.perf_counter()
     with Console(stderr=True).status("exporting") as status:
         bundle = export_bundle(
@@ -118,6 +126,8 @@ def export(
     )
     if libraries:
         record["engines"] = [made_record(m) for m in made]
+    if triton is not None:
+        record["triton"] = list(map(str, write_repository(bundle, triton)))
     if as_json:
         typer.echo(json.dumps(record, indent=1))
         return
@@ -133,6 +143,8 @@ def export(
         )
     if made:
         typer.echo(made_table(made))
+    if triton is not None:
+        typer.echo(f"tritonserver --model-repository {triton}")
 
 
 def _libraries(targets: str) -> list[str]:

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from s2c_deploy.cli import benching, building, coding, evaluating, exporting, inspecting, training, verifying
+from s2c_deploy.cli import benching, building, coding, deploying, evaluating, exporting, inspecting, training, verifying
 from s2c_deploy.errors import S2CError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app = typer.Typer(
 app.command("export")(exporting.export)
 app.command("build")(building.build)
 app.add_typer(building.engines, name="engines")
+building.engines.command("trtexec")(deploying.trtexec)
+app.command("triton")(deploying.triton)
 app.command("compress")(coding.compress)
 app.command("decompress")(coding.decompress)
 app.command("inspect")(inspecting.inspect)

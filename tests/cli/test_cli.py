@@ -25,7 +25,8 @@ from s2c_deploy.image import read_image
 from s2c_deploy.runtime import BACKENDS
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("export", "build", "compress", "decompress", "inspect", "verify", "eval", "train", "info", "doctor")
+CODING = ("compress", "decompress", "inspect", "verify", "eval")
+COMMANDS = ("export", "build", "triton", *CODING, "train", "info", "doctor")
 ENGINE = ("--backend", "onnxruntime", "--threads", "1")
 
 
@@ -498,13 +499,27 @@ def test_export(run: Run, tmp_path: Path, bundle_path: Path) -> None:
     images = ("--images", bundle_path.parent / "photographs")
     assert "--force" in one_error(run(*arguments, *images), 3)
     assert (out / "manifest.json").read_text() == "{}"
-    result = run(*arguments, *images, "--force", "--json")
+    result = run(*arguments, *images, "--force", "--json", "--triton", "models")
     assert result.code == 0
     record = json.loads(result.out)
     assert record["fingerprint"] == open_bundle(bundle_path).fingerprint.hex()
     assert record["fingerprint"] == open_bundle(out).fingerprint.hex()
     assert record["graphs"] == 14
-    assert os.listdir(tmp_path) == ["mine"]
+    assert sorted(os.listdir(tmp_path)) == ["mine", "models"]
+    assert record["triton"] == ["models/s2c_compress", "models/s2c_decompress"]
+    assert open_bundle(tmp_path / "models/s2c_decompress/1/bundle").fingerprint == open_bundle(out).fingerprint
+    again = run(*arguments, *images, "--force", "--triton", "models")  # said before anything is exported
+    assert "models/s2c_compress and models/s2c_decompress exist" in one_error(again, 3)
+
+
+def test_triton(run: Run, tmp_path: Path, bundle_path: Path) -> None:
+    result = run("triton", "models", "--bundle", bundle_path, "--instances", 2, "--threads", 1, "--no-copy", "--json")
+    assert result.code == 0
+    assert json.loads(result.out)["models"] == ["models/s2c_compress", "models/s2c_decompress"]
+    config = (tmp_path / "models" / "s2c_compress" / "config.pbtxt").read_text()
+    assert "count: 2 kind: KIND_CPU" in config
+    assert str(bundle_path) in config
+    assert "exist" in one_error(run("triton", "models", "--bundle", bundle_path), 3)
 
 
 def test_export_does_not_replace_what_is_no_bundle(run: Run, tmp_path: Path, bundle_path: Path) -> None:

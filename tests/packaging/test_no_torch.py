@@ -22,7 +22,7 @@ DECODER = ("numpy", "pillow", "typer", "rich", "onnxruntime")
 BENCH_PARTS = ("bench.torch_rows", "bench.reference_pipeline", "bench.compressai_import")
 TORCH_PARTS = ("models", "quantize", "train", "export", "runtime.torch_runner", *BENCH_PARTS)
 #: What needs another package that a decoder may lack.
-OTHER_PARTS = ("runtime.openvino_runner", "proof")
+OTHER_PARTS = ("runtime.openvino_runner", "proof", "deployment.triton_model")
 
 
 def closure(names: tuple[str, ...]) -> set[str]:

@@ -87,6 +87,20 @@ def test_path_as_text(tmp_path: Path) -> None:
     assert read_image(str(save(tmp_path / "a.png", UPRIGHT))).width == 3
 
 
+def test_a_file_s_bytes(tmp_path: Path) -> None:
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Pil.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3)).save(tmp_path / "a.png", icc_profile=icc)
+    data, expected = (tmp_path / "a.png").read_bytes(), image.read_image(tmp_path / "a.png")
+    found = image.decode_image(data)
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+    assert found.icc == expected.icc == icc
+    for bad, message in ((b"", "no picture|not a picture"), (data[:-30], "the file is damaged"), (b"GIF8", "the file")):
+        with pytest.raises(InputError, match=message):
+            image.decode_image(bad)
+    with pytest.raises(InputError, match="at most 7 pixels"):
+        image.decode_image(data, max_pixels=7)
+
+
 def test_grey(tmp_path: Path) -> None:
     got = read_image(save(tmp_path / "a.png", [[0, 7], [200, 255]], "L", icc_profile=GREY_ICC))
     assert rows_of(got) == [[(0,) * 3, (7,) * 3], [(200,) * 3, (255,) * 3]]
