@@ -80,7 +80,8 @@ def write_repository(bundle: Bundle, folder: Path, options: TritonOptions | None
     options = options if options is not None else TritonOptions()
     targets = check_free(folder)
     # Hidden until it is whole: Triton, polling the folder, must not see half a model.
-    part = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.part")
+    whole = folder.absolute()
+    part = whole.with_name(f".{whole.name}.{secrets.token_hex(6)}.part")
     try:
         part.mkdir(parents=True)
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +90,7 @@ def write_repository(bundle: Bundle, folder: Path, options: TritonOptions | None
         for target in targets:
             (part / target.name).rename(target)
     except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror}", hint="choose another place") from error
+        raise InputError(f"cannot write {folder}: {error.strerror or error}", hint="choose another place") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return targets

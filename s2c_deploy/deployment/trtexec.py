@@ -74,9 +74,9 @@ def _command(
 
 def _precision_flags(bundle: Bundle, name: str, version: str, half: bool) -> list[str]:
     """TF32 stays on everywhere: the exact graphs' operands are integers below 2^11, which it holds."""
-    if version in ("10", "11"):
+    if version == "10":
         return ["--stronglyTyped"]
-    if version == "rtx":
+    if version in ("11", "rtx"):  # which know nothing else
         return []
     # As `build` does, so that an engine needs no cuBLAS or cuDNN beside it; later versions have no such tactics.
     flags = ["--tacticSources=-CUBLAS,-CUBLAS_LT,-CUDNN"]

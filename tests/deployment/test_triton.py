@@ -218,6 +218,21 @@ def test_models_that_are_there_stay(tmp_path: Path, bundle_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "s2c_decompress"]
 
 
+def test_into_the_folder_at_hand(tmp_path: Path, bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path / "models")
+    write_repository(open_bundle(bundle_path), Path("."), TritonOptions(copy=False))
+    assert sorted(path.name for path in Path(".").iterdir()) == sorted(MODELS)
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
+def test_nothing_stays_where_nothing_can_be_written(tmp_path: Path, bundle_path: Path) -> None:
+    (tmp_path / "models").write_text("a file")
+    with pytest.raises(InputError, match="cannot write"):
+        write_repository(open_bundle(bundle_path), tmp_path / "models")
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+
+
 @pytest.mark.parametrize(
     "wrong", [{"backend": "gpu"}, {"instances": 0}, {"threads": -1}, {"max_pixels": 0}, {"quality": 9}]
 )
