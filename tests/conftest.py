@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module, util
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 
+from s2c_deploy.engine.host import Host, this_host
 from s2c_deploy.image import Pixels, read_image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,12 +54,26 @@ def require(module: str) -> ModuleType:
     S2C_REQUIRE: names with commas between, as the module or the package is called, "tensorrt-rtx".
     """
     named = {name.strip().replace("-", "_") for name in os.environ.get("S2C_REQUIRE", "").split(",")}
-    if util.find_spec(module) is None:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError:
         reason = f"{module} is not installed"
         if module in named:
             pytest.fail(f"{reason}, but S2C_REQUIRE names it")
         pytest.skip(reason)
-    return import_module(module)
+
+
+@pytest.fixture(scope="session")
+def gpu() -> Host:
+    """This machine's GPU: tests of it are skipped without one, but fail where $S2C_REQUIRE names cuda or tensorrt."""
+    host = this_host()
+    if host.compute_capability is None:
+        reason = "the CUDA driver shows no GPU"
+        named = {name.strip() for name in os.environ.get("S2C_REQUIRE", "").split(",")}
+        if named & {"cuda", "tensorrt"}:
+            pytest.fail(f"{reason}, but S2C_REQUIRE names one")
+        pytest.skip(reason)
+    return host
 
 
 @pytest.fixture(scope="session")

@@ -150,6 +150,7 @@ def made_record(made: Made) -> dict[str, Any]:
         "sha256": identity.sha256,
         "seconds": round(made.seconds, 3),
         "built": made.seconds > 0,
+        "checked": made.checked,
     }
 
 
