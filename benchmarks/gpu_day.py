@@ -61,6 +61,7 @@ STEPS = (
     Step(name="cpu-decodes", what="decode_others", part="cpu", limit=120),
     Step(name="parity", what="parity", part="tensorrt", limit=90),
     Step(name="bench", what="bench", part="tensorrt", limit=120),
+    Step(name="device", what="device", part="tensorrt", limit=60),
     Step(name="known-answers-onnxruntime", what="known_answers", part="onnxruntime", limit=90),
     Step(name="onnxruntime-decodes", what="decode_others", part="onnxruntime", limit=90),
     Step(name="parity-onnxruntime", what="parity", part="onnxruntime", limit=90),

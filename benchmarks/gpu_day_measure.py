@@ -12,11 +12,14 @@ from benchmarks.gpu_day_exchange import Context, Record, checked_backend
 from s2c_deploy.bench.parity import FLOAT16, FLOAT32, judge
 from s2c_deploy.bench.stages import StageClock, StagedCodec, TimedNetworks
 from s2c_deploy.bench.statistics import summarize
-from s2c_deploy.bundle import open_bundle
+from s2c_deploy.bundle import graph_names, open_bundle
 from s2c_deploy.codec import Codec
+from s2c_deploy.engine.profiles import Profile
 from s2c_deploy.errors import S2CError
 from s2c_deploy.metrics import psnr
 from s2c_deploy.networks import Networks
+from s2c_deploy.presets import ALIGNMENT
+from s2c_deploy.runtime.runner import FloatArray, Runner
 
 
 def parity(context: Context, record: Record) -> None:
@@ -79,6 +82,41 @@ def bench(context: Context, record: Record) -> None:
                     "samples_ms": [round(1e3 * s, 4) for s in seconds],
                 },
             )
+
+
+def device(context: Context, record: Record) -> None:
+    """Every graph alone, on the device's own clock, at the first picture's shapes; known answers come first."""
+    from s2c_deploy.runtime.tensorrt_runner import TensorRTRunner
+
+    bundle = open_bundle(context.own_bundle)
+    networks = Networks(bundle, checked_backend(context))
+    name = next(name for name, _ in context.codings())
+    height, width = (side + -side % ALIGNMENT for side in context.picture(name).shape[:2])
+    for graph in graph_names(bundle.config):
+        runner = networks[graph]
+        specs = bundle.manifest["graphs"][graph]["inputs"]
+        shapes = {spec["name"]: tuple(spec["shape"]) for spec in specs}
+        free = Profile(min=(width, height), opt=(width, height), max=(width, height)).shapes(specs)
+        shapes |= {key: typical for key, (_, typical, _) in free.items()}
+        inputs = {key: np.ones(shape, np.float32) for key, shape in shapes.items()}
+        if isinstance(runner, TensorRTRunner):
+            times = runner.device_times(inputs, 50)
+            found: dict[str, Any] = {"clock": "device", "recorded": runner.recorded}
+        else:
+            times, found = _wall_times(runner, inputs), {"clock": "wall: this backend has no device events"}
+        p50, p90 = np.percentile(times, [50, 90])
+        found |= {"graph": graph, "size": f"{width}x{height}", "precision": runner.precision}
+        record.add("graphs", {**found, "ms_p50": float(p50), "ms_p90": float(p90), "n": len(times)})
+    networks.close()
+
+
+def _wall_times(runner: Runner, inputs: dict[str, FloatArray]) -> list[float]:
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        runner(inputs)
+        times.append(1e3 * (time.perf_counter() - started))
+    return times[1:]
 
 
 def _timed(context: Context, codec: Any, stream: Path) -> tuple[list[float], dict[str, float]]:

@@ -242,6 +242,7 @@ STEPS: dict[str, Callable[[Context, Record], None]] = {
     "encode": encode_all,
     "parity": gpu_day_measure.parity,
     "bench": gpu_day_measure.bench,
+    "device": gpu_day_measure.device,
     "eager": gpu_day_measure.eager,
 }
 

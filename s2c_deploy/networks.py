@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from s2c_deploy.bundle import Bundle, exact_graphs, load_arrays
 from s2c_deploy.errors import EngineError
@@ -12,17 +11,29 @@ from s2c_deploy.runtime import ENGINE_BACKENDS, Runner, backend_status, choose_b
 from s2c_deploy.runtime.probe import compare, known_probes
 
 
+def can_run(bundle: Bundle, backend: str) -> bool:
+    """Whether a backend's packages and GPU are here and, where it runs engines, one for every graph of the bundle."""
+    if not backend_status(backend).usable:
+        return False
+    if backend not in ENGINE_BACKENDS:
+        return True
+    if not (bundle.path / backend).is_dir():
+        return False
+    from s2c_deploy.runtime.tensorrt_runner import has_engines
+
+    try:
+        return has_engines(bundle, backend)
+    except EngineError:  # a library that cannot be imported here
+        return False
+
+
 def choose_for(bundle: Bundle, backend: str) -> str:
     """``auto`` to TensorRT where there is a GPU and every graph of the bundle has an engine for it, else to the
     fastest backend on the CPU; other names as ``choose_backend`` checks them."""
     if backend == "auto":
         for target in ENGINE_BACKENDS:
-            if (bundle.path / target).is_dir() and backend_status(target).usable:
-                from s2c_deploy.runtime.tensorrt_runner import has_engines
-
-                with suppress(EngineError):  # a library that cannot be imported here
-                    if has_engines(bundle, target):
-                        return target
+            if can_run(bundle, target):
+                return target
     return choose_backend(backend)
 
 

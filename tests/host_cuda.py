@@ -9,6 +9,7 @@ wrong bytes, a freed one is refused, and a recording keeps the shapes and addres
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
@@ -119,6 +120,22 @@ class HostCuda:
 
     def cudaGraphExecDestroy(self, graph: Any) -> tuple[int]:
         graph.work = []
+        return (0,)
+
+    def cudaEventCreate(self) -> tuple[int, list[float]]:
+        return 0, [0.0]
+
+    def cudaEventRecord(self, event: list[float], stream: int) -> tuple[int]:
+        self.enqueue(lambda: event.__setitem__(0, time.perf_counter()))
+        return (0,)
+
+    def cudaEventSynchronize(self, event: list[float]) -> tuple[int]:
+        return (0,)
+
+    def cudaEventElapsedTime(self, start: list[float], end: list[float]) -> tuple[int, float]:
+        return 0, 1e3 * (end[0] - start[0])
+
+    def cudaEventDestroy(self, event: list[float]) -> tuple[int]:
         return (0,)
 
     def cudaGetLastError(self) -> tuple[int]:

@@ -139,6 +139,28 @@ class Stream:
         self._close()
 
 
+class Stopwatch:
+    """The time between two points of a stream, as the device sees it."""
+
+    def __init__(self, runtime: ModuleType, stream: Stream) -> None:
+        self._runtime, self._stream = runtime, stream
+        events = [call(runtime, "cudaEventCreate") for _ in range(2)]
+        self._start, self._end = events
+        self._close = weakref.finalize(self, _freeing(runtime, [("cudaEventDestroy", event) for event in events]))
+
+    def start(self) -> None:
+        call(self._runtime, "cudaEventRecord", self._start, self._stream.handle)
+
+    def stop(self) -> float:
+        """Milliseconds since ``start``, once the device is through with what was enqueued between."""
+        call(self._runtime, "cudaEventRecord", self._end, self._stream.handle)
+        call(self._runtime, "cudaEventSynchronize", self._end)
+        return float(call(self._runtime, "cudaEventElapsedTime", self._start, self._end))
+
+    def close(self) -> None:
+        self._close()
+
+
 class Recording:
     """A CUDA graph: what was enqueued once, with its addresses and shapes, to be run again by a single call."""
 

@@ -16,7 +16,7 @@ from s2c_deploy.engine.library import Library, load_library, quiet
 from s2c_deploy.engine.store import EngineStore, VerifiedEngine, deserialize
 from s2c_deploy.engine.trust import Trust
 from s2c_deploy.errors import EngineError
-from s2c_deploy.runtime.cuda_memory import Buffer, Recording, Stream, load_cuda
+from s2c_deploy.runtime.cuda_memory import Buffer, Recording, Stopwatch, Stream, load_cuda
 from s2c_deploy.runtime.profile_shapes import ProfileShapes, Shape, choose_profile, split_batch
 from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
 
@@ -31,7 +31,7 @@ class TensorRTRunner(Runner):
     def __init__(self, library: Library, engine: VerifiedEngine, *, record: bool = True) -> None:
         identity = engine.identity
         self.backend, self.precision, self._name = library.target, identity.precision, identity.graph
-        cuda = load_cuda()
+        self._cuda = cuda = load_cuda()
         # Asks for the GPU first: a missing one is said by CUDA more plainly than by the library.
         self._stream = Stream(cuda)
         self._log = _log(library.module)
@@ -72,6 +72,20 @@ class TensorRTRunner(Runner):
         self._start()
         self._stream.synchronize()
         return {name: self._buffers[name].view(shape).copy() for name, shape in self._results.items()}
+
+    def device_times(self, inputs: Mapping[str, FloatArray], count: int) -> list[float]:
+        """Milliseconds on the device of ``count`` calls with these inputs (one batch), copies of inputs and outputs
+        in them; two calls before do not count, so that recorded calls are timed as such."""
+        for _ in range(2):
+            self._run_part(inputs)
+        watch = Stopwatch(self._cuda, self._stream)
+        times = []
+        for _ in range(count):
+            watch.start()
+            self._start()
+            times.append(watch.stop())
+        watch.close()
+        return times
 
     def _take_shapes(self, shapes: dict[str, Shape]) -> None:
         """Tells the context of new shapes, and makes room for them.

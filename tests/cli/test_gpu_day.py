@@ -65,6 +65,8 @@ def test_what_a_rehearsal_finds(rehearsal: Path) -> None:
     assert row["n"] == len(row["samples_ms"]) >= 5
     assert row["ms"]["p50"] <= row["ms"]["p90"] <= row["ms"]["p99"]
     assert sum(row["stages_ms"].values()) == pytest.approx(row["ms"]["p50"], rel=0.5)
+    assert len(result["device"]["graphs"]) == 14
+    assert all(graph["clock"].startswith("wall") and graph["ms_p50"] > 0 for graph in result["device"]["graphs"])
     assert result["eager-torch"]["rows"][0]["precision"] == "float32"
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import os
 import shutil
+import time
 from importlib import util
 from pathlib import Path
 from types import ModuleType
@@ -150,6 +151,35 @@ def test_the_real_runtime_has_every_call() -> None:
     assert not {name for name in used if not hasattr(cuda, name)}
 
 
+@without_gpu
+def test_the_real_runtime_takes_these_arguments() -> None:
+    """A wrong number or type of arguments is a TypeError before the driver is missed."""
+    cuda = require("cuda.bindings.runtime")
+    kind = cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+    mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    graph, executable = cuda.cudaGraph_t(0), cuda.cudaGraphExec_t(0)
+    calls: dict[str, tuple[Any, ...]] = {
+        "cudaMemcpyAsync": (4096, 8192, 16, kind, 7),
+        "cudaStreamBeginCapture": (7, mode),
+        "cudaStreamEndCapture": (7,),
+        "cudaStreamSynchronize": (7,),
+        "cudaHostAlloc": (64, 0),
+        "cudaGraphInstantiate": (graph, 0),
+        "cudaGraphLaunch": (executable, 7),
+    }
+    for name, arguments in calls.items():
+        with pytest.raises(EngineError, match=rf"{name}: .*driver"):
+            cuda_memory.call(cuda, name, *arguments)
+    with pytest.raises(EngineError, match=r"cudaEventCreate: .*driver"):
+        cuda_memory.call(cuda, "cudaEventCreate")
+    event = cuda.cudaEvent_t(0)
+    assert len(cuda.cudaEventRecord(event, 7)) == len(cuda.cudaEventSynchronize(event)) == 1
+    assert len(cuda.cudaEventElapsedTime(event, event)) == 2
+    for name, argument in (("cudaGraphDestroy", graph), ("cudaGraphExecDestroy", executable), ("cudaFree", 0)):
+        assert len(getattr(cuda, name)(argument)) == 1
+    assert int(cuda.cudaStream_t(7)) == 7
+
+
 def test_a_missing_cuda_python_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> ModuleType:
         raise ModuleNotFoundError(f"No module named {name!r}")
@@ -272,6 +302,16 @@ def test_the_profile_follows_the_shapes(bundle: Bundle, monkeypatch: pytest.Monk
         assert stand.runner(latents(*size))["hyper"].shape == (1, 192, 4 * size[0], 4 * size[1])
     with pytest.raises(EngineError, match=r"the engine serves z_hat .* or z_hat .*; found z_hat \(1, 96, 5, 5\)"):
         stand.runner(latents(5, 5))
+
+
+def test_device_times_are_of_recorded_calls(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = Stand(bundle, "h_s", [SMALL], monkeypatch)
+    started = time.perf_counter()
+    times = stand.runner.device_times(latents(1, 2), 5)
+    assert len(times) == 5
+    assert 0 < sum(times) < 1e3 * (time.perf_counter() - started)
+    assert stand.cuda.calls.count("cudaGraphLaunch") == 1 + 5
+    assert stand.cuda.calls.count("cudaEventDestroy") == 2
 
 
 def test_a_tensor_that_is_not_float32_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
