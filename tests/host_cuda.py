@@ -219,8 +219,12 @@ class Engine:
     def compute(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return dict(zip(self.outputs, self._session.run(self.outputs, inputs), strict=True))
 
-    def create_execution_context(self) -> Context:
+    def create_execution_context(self, config: Any = None) -> Context:
+        self.config = config
         return Context(self)
+
+    def create_runtime_config(self) -> SimpleNamespace:
+        return SimpleNamespace()
 
     def get_tensor_name(self, number: int) -> str:
         return [*self.inputs, *self.outputs][number]
@@ -242,12 +246,14 @@ class _Logger:
     ERROR, INTERNAL_ERROR = "error", "internal error"
 
 
-def module_of(engine: Engine) -> Any:
-    """A stand-in for the module ``tensorrt`` whose runtime deserializes any bytes to this engine."""
+def module_of(engine: Engine, **names: Any) -> Any:
+    """A stand-in for the module ``tensorrt`` whose runtime deserializes any bytes to this engine; names: what else the
+    module has."""
     runtime = SimpleNamespace(deserialize_cuda_engine=lambda data: engine)
     return SimpleNamespace(
         ILogger=_Logger,
         Runtime=lambda log: runtime,
         DataType=SimpleNamespace(FLOAT="float"),
         TensorIOMode=_Mode,
+        **names,
     )

@@ -178,6 +178,9 @@ def _configured(
     wanted = ["VERSION_COMPATIBLE"] if options.version_compatible else []
     if graph.half and not library.strongly_typed:
         wanted += ["FP16", "OBEY_PRECISION_CONSTRAINTS"]
+    if library.compute_capabilities and hasattr(module.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+        # Without it an engine of TensorRT-RTX may allocate memory while it runs, and cannot be recorded.
+        wanted.append("REQUIRE_USER_ALLOCATION")
     for name in wanted:
         config.set_flag(getattr(module.BuilderFlag, name))
         flags.append(name)

@@ -16,6 +16,7 @@ from s2c_deploy.engine.library import Library, load_library, quiet
 from s2c_deploy.engine.store import EngineStore, VerifiedEngine, deserialize
 from s2c_deploy.engine.trust import Trust
 from s2c_deploy.errors import EngineError
+from s2c_deploy.manifest import FLOAT_GRAPHS
 from s2c_deploy.runtime.cuda_memory import Buffer, Recording, Stopwatch, Stream, load_cuda
 from s2c_deploy.runtime.profile_shapes import ProfileShapes, Shape, choose_profile, split_batch
 from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
@@ -38,7 +39,7 @@ class TensorRTRunner(Runner):
         self._runtime = library.module.Runtime(self._log)
         self._engine = deserialize(library, self._runtime, engine)
         with quiet():
-            self._context = self._engine.create_execution_context()
+            self._context = new_context(library.module, self._engine, exact=identity.graph not in FLOAT_GRAPHS)
         if self._context is None:
             raise self._failure("no execution context")
         self.provider = f"{library.target} {library.version} {identity.gpu or 'compute capability'}"
@@ -117,6 +118,9 @@ class TensorRTRunner(Runner):
         """Starts a call: by its recording, where there is one or one can be made."""
         if self._recording is None and self._ran and self._recordable:
             try:
+                # TensorRT-RTX knows beforehand which contexts cannot be.
+                if hasattr(self._context, "is_stream_capturable"):
+                    self._check(self._context.is_stream_capturable(self._stream.handle), "recording")
                 with self._stream.recording() as made:
                     self._enqueue()
                 self._recording = made[0]
@@ -192,6 +196,21 @@ def has_engines(bundle: Bundle, target: str, trust: Trust | None = None) -> bool
     sound = [entry.identity for entry in store.entries(thorough=False) if entry.problem is None]
     good = {identity.graph for identity in sound if identity is not None and identity.target == target}
     return good >= set(bundle.manifest["graphs"])
+
+
+def new_context(module: Any, engine: Any, *, exact: bool) -> Any:
+    """An execution context whose kernels do not change behind the known-answer test's back.
+
+    Left to itself, TensorRT-RTX compiles kernels for every new shape in the background and takes them once they are
+    ready.  Exact graphs stay with the kernels that serve all shapes, which are those that were tested; float graphs get
+    their own before the first call at a shape, so that a recording holds them.
+    """
+    strategies = getattr(module, "DynamicShapesKernelSpecializationStrategy", None)
+    if strategies is None:
+        return engine.create_execution_context()
+    config = engine.create_runtime_config()
+    config.dynamic_shapes_kernel_specialization_strategy = strategies.NONE if exact else strategies.EAGER
+    return engine.create_execution_context(config)
 
 
 def tensor_specs(module: Any, engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import require
-from host_cuda import Engine, HostCuda, module_of
+from host_cuda import Context, Engine, HostCuda, module_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -302,6 +302,33 @@ def test_the_profile_follows_the_shapes(bundle: Bundle, monkeypatch: pytest.Monk
         assert stand.runner(latents(*size))["hyper"].shape == (1, 192, 4 * size[0], 4 * size[1])
     with pytest.raises(EngineError, match=r"the engine serves z_hat .* or z_hat .*; found z_hat \(1, 96, 5, 5\)"):
         stand.runner(latents(5, 5))
+
+
+@pytest.mark.parametrize(("graph", "strategy"), [("h_s", "NONE"), ("g_s", "EAGER")])
+def test_kernels_do_not_change_behind_the_known_answer_test(
+    bundle: Bundle, tensorrt_rtx: ModuleType, monkeypatch: pytest.MonkeyPatch, graph: str, strategy: str
+) -> None:
+    stand = Stand(bundle, graph, [SMALL], monkeypatch)
+    assert stand.engine.config is None, "a library without such kernels is not asked"
+    strategies = tensorrt_rtx.DynamicShapesKernelSpecializationStrategy
+    module = module_of(stand.engine, DynamicShapesKernelSpecializationStrategy=strategies)
+    library = dataclasses.replace(stand.library, module=module)
+    TensorRTRunner(library, VerifiedEngine(identity=identity_of(graph), data=b""))
+    assert vars(stand.engine.config) == {
+        "dynamic_shapes_kernel_specialization_strategy": getattr(strategies, strategy)
+    }
+    assert hasattr(tensorrt_rtx.IRuntimeConfig, "dynamic_shapes_kernel_specialization_strategy")
+    assert hasattr(tensorrt_rtx.ICudaEngine, "create_runtime_config")
+
+
+def test_a_context_that_says_it_cannot_be_recorded_is_not(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Context, "is_stream_capturable", lambda self, stream: False, raising=False)
+    stand = Stand(bundle, "h_s", [SMALL], monkeypatch)
+    for _ in range(3):
+        stand.runner(latents(1, 2))
+    assert "cudaStreamBeginCapture" not in stand.cuda.calls
 
 
 def test_device_times_are_of_recorded_calls(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
