@@ -35,7 +35,7 @@ from s2c_deploy.runtime import backend_status, backends, choose_backend, cuda_me
 from s2c_deploy.runtime.cuda_memory import Buffer, Stream, load_cuda
 from s2c_deploy.runtime.probe import compare, known_probes
 from s2c_deploy.runtime.profile_shapes import ProfileShapes, choose_profile, split_batch
-from s2c_deploy.runtime.runner import FloatArray, TensorSpec
+from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
 from s2c_deploy.runtime.tensorrt_runner import TensorRTRunner, open_engine
 from s2c_deploy.verify import cross_decode
 
@@ -256,6 +256,23 @@ def test_calls_are_recorded_and_recorded_again_for_other_shapes(
     assert cuda.calls.count("cudaGraphLaunch") == 5
     assert cuda.calls.count("cudaMalloc") == 4, "input and output, at two sizes"
     runner.close()
+
+
+def test_a_picture_in_tiles_of_two_sizes(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, small_photograph: Pixels
+) -> None:
+    """The whole codec: shapes change from tile to tile and back, and every value stays what ONNX Runtime computes."""
+
+    class Stood(Networks):
+        def open_graph(self, graph: str) -> Runner:
+            return Stand(self._bundle, graph, [SMALL], monkeypatch).runner
+
+    with Codec.open(bundle.path, "onnxruntime") as codec, Codec(bundle, Stood(bundle, "onnxruntime")) as stood:
+        for tile in (0, 128):
+            data = codec.compress(small_photograph, 5, tile=tile)
+            assert stood.compress(small_photograph, 5, tile=tile) == data
+            for _ in range(2):
+                np.testing.assert_array_equal(stood.decompress(data), codec.decompress(data))
 
 
 def test_results_are_the_callers_own(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
