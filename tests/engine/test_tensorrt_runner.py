@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +28,6 @@ from s2c_deploy.engine.identity import Identity
 from s2c_deploy.engine.library import Library, load_library
 from s2c_deploy.engine.profiles import Profile
 from s2c_deploy.engine.store import EngineStore, VerifiedEngine
-from s2c_deploy.engine.trust import Trust
 from s2c_deploy.errors import DependencyError, EngineError
 from s2c_deploy.manifest import KNOWN_ANSWERS
 from s2c_deploy.networks import Networks, choose_for, open_graph
@@ -414,8 +414,8 @@ def test_a_backend_without_its_gpu_or_package(name: str, monkeypatch: pytest.Mon
 @pytest.fixture(scope="module", params=["tensorrt", "tensorrt-rtx"])
 def on_gpu(
     request: pytest.FixtureRequest, gpu: Host, bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Bundle, str, Trust]:
-    """A bundle with engines of every graph for this GPU, their target, and the user's records."""
+) -> Iterator[tuple[Bundle, str]]:
+    """A bundle with engines of every graph for this GPU, and their target."""
     target = request.param
     if util.find_spec(target.replace("-", "_")) is None:
         pytest.skip(f"{target} is not installed")
@@ -424,30 +424,31 @@ def on_gpu(
         pytest.skip(f"{target} does not know {gpu.gpu}")
     folder = tmp_path_factory.mktemp("gpu")
     shutil.copytree(bundle_path, folder / "conv-tiny", copy_function=os.link)
-    os.environ["S2C_STATE"] = str(folder / "state")
     bundle = open_bundle(folder / "conv-tiny")
     profile = Profile.parse("64x64,192x128,768x512")
-    for made in build_bundle(bundle, library, profiles=[profile]):
-        assert "768x512" in made.checked or made.identity.precision == "float16"
-    return bundle, target, Trust()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("S2C_STATE", str(folder / "state"))
+        for made in build_bundle(bundle, library, profiles=[profile]):
+            assert "768x512" in made.checked or made.identity.precision == "float16"
+        yield bundle, target
 
 
-def test_gpu_symbols_are_the_cpus(on_gpu: tuple[Bundle, str, Trust], photograph: Pixels) -> None:
-    bundle, target, _ = on_gpu
+def test_gpu_symbols_are_the_cpus(on_gpu: tuple[Bundle, str], photograph: Pixels) -> None:
+    bundle, target = on_gpu
     for agreement in cross_decode(bundle, [photograph], [1, 5], [target, "onnxruntime"]):
         assert agreement.agrees, agreement
 
 
-def test_gpu_recordings_give_the_same_values(on_gpu: tuple[Bundle, str, Trust]) -> None:
-    bundle, target, _ = on_gpu
+def test_gpu_recordings_give_the_same_values(on_gpu: tuple[Bundle, str]) -> None:
+    bundle, target = on_gpu
     with open_engine(bundle, "h_s", target=target, precision="float32") as runner:
         results = {size: runner(latents(*size))["hyper"] for size in ((1, 2), (2, 3))}
         for size in ((1, 2), (1, 2), (1, 2), (2, 3), (2, 3), (1, 2)):
             np.testing.assert_array_equal(runner(latents(*size))["hyper"], results[size])
 
 
-def test_gpu_is_what_auto_chooses(on_gpu: tuple[Bundle, str, Trust], small_photograph: Pixels) -> None:
-    bundle, target, _ = on_gpu
+def test_gpu_is_what_auto_chooses(on_gpu: tuple[Bundle, str], small_photograph: Pixels) -> None:
+    bundle, target = on_gpu
     with Codec.open(bundle.path) as fast, Codec.open(bundle.path, "onnxruntime") as slow:
         assert fast.backend == target
         assert fast._networks["g_s"].precision == "float16"
