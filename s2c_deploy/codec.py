@@ -54,13 +54,14 @@ class Codec:
         backend: str = "auto",
         *,
         threads: int = 0,
-        synthesis: str = "float32",
+        synthesis: str = "auto",
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> Codec:
-        """Opens the bundle in a folder on a backend: auto, torch, onnxruntime, openvino or tensorrt.
+        """Opens the bundle in a folder on a backend: auto, or one of ``runtime.BACKENDS``.
 
-        threads: 0 lets the engine choose; synthesis: precision of g_s, float32 or bfloat16 (symbols are the same,
-        pixels may differ); max_pixels: larger streams are refused before anything is allocated.
+        threads: 0 lets the engine choose; synthesis: precision of g_s: auto, float32, bfloat16 on a CPU, float16 of a
+        TensorRT engine (symbols are the same, pixels may differ); max_pixels: larger streams are refused before
+        anything is allocated.
         Raises InputError, BundleError, EngineError or DependencyError.
         """
         opened = open_bundle(Path(bundle))

@@ -6,21 +6,70 @@ import os
 
 from s2c_deploy.bundle import Bundle, exact_graphs, load_arrays
 from s2c_deploy.errors import EngineError
-from s2c_deploy.manifest import KNOWN_ANSWERS
-from s2c_deploy.runtime import Runner, choose_backend, open_runner
+from s2c_deploy.manifest import FLOAT_GRAPHS, KNOWN_ANSWERS
+from s2c_deploy.runtime import ENGINE_BACKENDS, Runner, backend_status, choose_backend, open_runner
 from s2c_deploy.runtime.probe import compare, known_probes
+
+
+def can_run(bundle: Bundle, backend: str) -> bool:
+    """Whether a backend's packages and GPU are here and, where it runs engines, one for every graph of the bundle."""
+    if not backend_status(backend).usable:
+        return False
+    if backend not in ENGINE_BACKENDS:
+        return True
+    if not (bundle.path / backend).is_dir():
+        return False
+    from s2c_deploy.runtime.tensorrt_runner import has_engines
+
+    try:
+        return has_engines(bundle, backend)
+    except EngineError:  # a library that cannot be imported here
+        return False
+
+
+def choose_for(bundle: Bundle, backend: str) -> str:
+    """``auto`` to TensorRT where there is a GPU and every graph of the bundle has an engine for it, else to the
+    fastest backend on the CPU; other names as ``choose_backend`` checks them."""
+    if backend == "auto":
+        for target in ENGINE_BACKENDS:
+            if can_run(bundle, target):
+                return target
+    return choose_backend(backend)
+
+
+def open_graph(
+    bundle: Bundle,
+    graph: str,
+    *,
+    backend: str,
+    threads: int = 0,
+    channels_last: bool = False,
+    precision: str = "auto",
+) -> Runner:
+    """A graph of a bundle on one backend: its .onnx file, or its engine.  precision: of float graphs; exact ones have
+    float32 only."""
+    if graph not in FLOAT_GRAPHS:
+        precision = "float32"
+    if backend in ENGINE_BACKENDS:
+        from s2c_deploy.runtime.tensorrt_runner import open_engine
+
+        return open_engine(bundle, graph, target=backend, precision=precision)
+    return open_runner(
+        bundle.graph(graph), backend=backend, threads=threads, channels_last=channels_last, precision=precision
+    )
 
 
 class Networks:
     """The graphs of a bundle on one backend, opened when first asked for.
 
     Each must give its known answers before it is used: EngineError names the first value that differs.
-    synthesis: the precision of g_s, the one graph that may lose some and that the encoder can do without.
+    synthesis: the precision of g_s, the one graph that may lose some and that the encoder can do without; auto:
+    float32, or on TensorRT what its engines were built in.
     """
 
-    def __init__(self, bundle: Bundle, backend: str, *, threads: int = 0, synthesis: str = "float32") -> None:
+    def __init__(self, bundle: Bundle, backend: str, *, threads: int = 0, synthesis: str = "auto") -> None:
         self._bundle = bundle
-        self.backend = choose_backend(backend)
+        self.backend = choose_for(bundle, backend)
         self._threads = threads
         self._precision = {"g_s": synthesis}
         self._answers = load_arrays(bundle.path / KNOWN_ANSWERS)
@@ -55,11 +104,12 @@ class Networks:
 
     def open_graph(self, graph: str) -> Runner:
         """The engine of a graph, before it has given its known answers."""
-        return open_runner(
-            self._bundle.graph(graph),
+        return open_graph(
+            self._bundle,
+            graph,
             backend=self.backend,
             threads=self._threads,
-            precision=self._precision.get(graph, "float32"),
+            precision=self._precision.get(graph, "auto"),
         )
 
     def close(self) -> None:

@@ -44,6 +44,16 @@ HYPER_STRIDE = 64
 SCALE_LEVELS = 64
 MEAN_STEPS, MEAN_LIMIT = 16, 2047
 Z_LIMIT, SYMBOL_LIMIT = 127, 32767
+#: Ranges of the exact graphs' inputs.  z_hat: the decoder refuses more.  y_prev, y_cur: 16 * 32767 of a symbol and
+#: 32752 of a mean.  hyper and features: what h_s and the anchor graphs clip their outputs to.
+_LARGEST_LATENT = MEAN_STEPS * (SYMBOL_LIMIT + MEAN_LIMIT)
+EXACT_INPUTS = {
+    "z_hat": (-Z_LIMIT, Z_LIMIT),
+    "hyper": (0, 255),
+    "features": (-(2**15) + 1, 2**15 - 1),
+    "y_prev": (-_LARGEST_LATENT, _LARGEST_LATENT),
+    "y_cur": (-_LARGEST_LATENT, _LARGEST_LATENT),
+}
 #: Sums of integers below this are exact in float32.
 EXACT_LIMIT = 2**24
 #: Larger pictures are refused before anything is allocated, unless the caller says otherwise.

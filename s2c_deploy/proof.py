@@ -18,13 +18,13 @@ import onnx
 from onnx import helper, numpy_helper
 
 from s2c_deploy.errors import ExactnessError
+from s2c_deploy.presets import EXACT_INPUTS
 
 EXACT_LIMIT = 2**24
 #: Operands of a convolution: TF32 tensor cores take integers up to 2^11 as they are.
 OPERAND_LIMIT = 2**11
-#: Largest magnitudes of the inputs.  z_hat: the decoder refuses more.  y_prev, y_cur: 16 * 32767 of a symbol and 32752
-#: of a mean.  hyper and features: what h_s and the anchor graphs clip their outputs to.
-INPUT_LIMITS = {"z_hat": 127, "hyper": 255, "features": 2**15 - 1, "y_prev": 557024, "y_cur": 557024}
+#: Largest magnitudes of the inputs.
+INPUT_LIMITS = {name: max(-low, high) for name, (low, high) in EXACT_INPUTS.items()}
 
 Bounds = npt.NDArray[np.float64]
 

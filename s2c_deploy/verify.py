@@ -17,7 +17,8 @@ from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
 from s2c_deploy.errors import BitstreamError, EngineError
 from s2c_deploy.latent import CodePass, Indexes, LatentCoder, Symbols
 from s2c_deploy.manifest import KNOWN_ANSWERS
-from s2c_deploy.runtime import Runner, open_runner
+from s2c_deploy.networks import open_graph
+from s2c_deploy.runtime import GPU_BACKENDS, Runner
 from s2c_deploy.runtime.probe import compare, known_probes
 from s2c_deploy.runtime.runner import FloatArray
 
@@ -39,8 +40,12 @@ class Setting:
 
 
 def settings_for(backends: Sequence[str]) -> list[Setting]:
-    """Every engine with one and with two threads; PyTorch also channels-last and without oneDNN."""
-    settings = [Setting(backend=backend, threads=threads) for backend in backends for threads in (1, 2)]
+    """Every engine with one and on a CPU with two threads; PyTorch also channels-last and without oneDNN."""
+    settings = [
+        Setting(backend=backend, threads=threads)
+        for backend in backends
+        for threads in ((1,) if backend in GPU_BACKENDS else (1, 2))
+    ]
     if "torch" in backends:
         settings += [Setting(backend="torch", channels_last=True), Setting(backend="torch", onednn=False)]
     return settings
@@ -86,8 +91,9 @@ def opened(bundle: Bundle, setting: Setting, names: Sequence[str]) -> Iterator[G
     with _torch_flags(setting):
         try:
             for name in names:
-                graphs[name] = open_runner(
-                    bundle.graph(name),
+                graphs[name] = open_graph(
+                    bundle,
+                    name,
                     backend=setting.backend,
                     threads=setting.threads,
                     channels_last=setting.channels_last,

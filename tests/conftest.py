@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module, util
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 
+from s2c_deploy.engine.host import Host, this_host
 from s2c_deploy.image import Pixels, read_image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,16 +54,26 @@ def require(module: str) -> ModuleType:
 
     S2C_REQUIRE: names with commas between, as the module or the package is called, "tensorrt-rtx".
     """
-    if util.find_spec(module) is None:
-        missing(module, f"{module} is not installed")
-    return import_module(module)
+    try:
+        return import_module(module)
+    except ModuleNotFoundError:
+        missing(f"{module} is not installed", module)
 
 
-def missing(name: str, reason: str) -> NoReturn:
-    """Skips the test for a reason, or fails it where $S2C_REQUIRE has the name."""
+@pytest.fixture(scope="session")
+def gpu() -> Host:
+    """This machine's GPU: tests of it are skipped without one, but fail where $S2C_REQUIRE names cuda or tensorrt."""
+    host = this_host()
+    if host.compute_capability is None:
+        missing("the CUDA driver shows no GPU", "cuda", "tensorrt")
+    return host
+
+
+def missing(reason: str, *names: str) -> NoReturn:
+    """Skips the test for a reason, or fails it where $S2C_REQUIRE has one of the names."""
     named = {name.strip().replace("-", "_") for name in os.environ.get("S2C_REQUIRE", "").split(",")}
-    if name in named:
-        pytest.fail(f"{reason}, but S2C_REQUIRE names {name}")
+    if named & set(names):
+        pytest.fail(f"{reason}, but S2C_REQUIRE names it")
     pytest.skip(reason)
 
 

@@ -11,12 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
 
-from s2c_deploy.bench.parity import BFLOAT16, FLOAT32, OTHER_SYMBOLS, Limits
+from s2c_deploy.bench.parity import BFLOAT16, FLOAT16, FLOAT32, OTHER_SYMBOLS, Limits
 from s2c_deploy.bench.stages import StageClock, StagedCodec, TimedNetworks
 from s2c_deploy.bundle import open_bundle
 from s2c_deploy.codec import Pixels
 from s2c_deploy.errors import InputError
-from s2c_deploy.runtime import BACKENDS, backend_status
+from s2c_deploy.runtime import BACKENDS, ENGINE_BACKENDS, backend_status
 
 Kind = Literal["engine", "pytorch", "reference"]
 
@@ -92,7 +92,11 @@ def known_rows() -> dict[str, Row]:
     return {row.name: row for row in rows}
 
 
-_PROVIDERS = {"openvino": "openvino", "onnxruntime": "CPUExecutionProvider", "torch": "torch", "tensorrt": "tensorrt"}
+_PROVIDERS = {
+    "onnxruntime": "CPUExecutionProvider",
+    "onnxruntime-cuda": "CUDAExecutionProvider",
+    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
+}
 
 
 def _engines() -> list[Row]:
@@ -104,8 +108,11 @@ def _engines() -> list[Row]:
                 name=backend,
                 kind="pytorch" if backend == "torch" else "engine",
                 description=f"the bundle's graphs on {backend} {status.version or ''}".rstrip(),
-                open=partial(open_engine, backend=backend, synthesis="float32"),
+                open=partial(open_engine, backend=backend, synthesis="auto"),
                 wants=_PROVIDERS.get(backend, backend),
+                # What ``build`` makes of g_s; engines built in float32 are reported as what they are.
+                precision="float16" if backend in ENGINE_BACKENDS else "float32",
+                limits=FLOAT16 if backend in ENGINE_BACKENDS else FLOAT32,
                 obstacle=None if status.usable else status.advice,
             )
         )

@@ -150,6 +150,7 @@ def made_record(made: Made) -> dict[str, Any]:
         "sha256": identity.sha256,
         "seconds": round(made.seconds, 3),
         "built": made.seconds > 0,
+        "checked": made.checked,
     }
 
 
@@ -164,9 +165,12 @@ def made_table(made: Sequence[Made]) -> str:
         halves = sum(m.identity.precision == "float16" for m in rows)
         size, seconds = sum(m.identity.size for m in rows), sum(m.seconds for m in rows)
         there = sum(m.seconds == 0 for m in rows)
+        unasked = dict.fromkeys(m.checked.removeprefix("no: ") for m in rows if m.checked.startswith("no: "))
         lines.append(
             f"{target} {version}, compute capability {capability}: {len(rows)} engines, {halves} in FP16, "
-            f"{size / 1e6:.1f} MB, built in {seconds:.1f} s" + (f", {there} were there" if there else "")
+            f"{size / 1e6:.1f} MB, built in {seconds:.1f} s"
+            + (f", {there} were there" if there else "")
+            + (f"; not asked their known answers: {', '.join(unasked)}" if unasked else "")
         )
     return "\n".join([*lines, f"in {made[0].path.parent.parent.parent}"] if made else lines)
 

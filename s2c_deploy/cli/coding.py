@@ -93,8 +93,8 @@ def decompress(
         str, typer.Option(help="Picture format when SOURCE is a folder or TARGET is not given.")
     ] = ".png",
     synthesis: Annotated[
-        str, typer.Option(help="Precision of g_s: float32, or bfloat16 where the processor has it.")
-    ] = "float32",
+        str, typer.Option(help="Precision of g_s: auto, float32, bfloat16 (CPUs that have it), float16 (engines).")
+    ] = "auto",
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     force: ForceOption = False,
     as_json: JsonOption = False,

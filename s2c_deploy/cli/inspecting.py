@@ -170,11 +170,11 @@ def doctor(as_json: JsonOption = False) -> None:
         status = backend_status(name)
         state = "can run" if status.usable else "cannot run"
         typer.echo(
-            f"  {name:<12} {status.version or 'not installed':<14} {state:<11} {status.advice}".rstrip()
+            f"  {name:<20} {status.version or 'not installed':<14} {state:<11} {status.advice}".rstrip()
         )
     for name, version in _engine_builders().items():
         extra = name.replace("tensorrt-", "")
-        typer.echo(f"  {name:<12} {version or 'not installed':<14} builds engines" + _advice(version, extra))
+        typer.echo(f"  {name:<20} {version or 'not installed':<14} builds engines" + _advice(version, extra))
     bundles = ", ".join(map(str, known_bundles())) or "none under ./engines: s2c-deploy export --variant conv"
     typer.echo(f"{'bundles':<14} {bundles}")
 

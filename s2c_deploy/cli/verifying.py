@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from s2c_deploy.cli.coding import JsonOption
 from s2c_deploy.cli.exporting import PHOTOGRAPHS
 from s2c_deploy.errors import DependencyError, EngineError, InputError
+
+if TYPE_CHECKING:
+    from s2c_deploy.bundle import Bundle
 
 
 def verify(
@@ -38,8 +41,8 @@ def verify(
     from s2c_deploy.proof import EXACT_LIMIT, prove_graph
     from s2c_deploy.verify import cross_decode
 
-    chosen = _backends(backends)
     opened = open_bundle(bundle)
+    chosen = _backends(backends, opened)
     proofs = {name: prove_graph(opened.graph(name)) for name in exact_graphs(opened.config)}
     pictures = [read_image(path).pixels for path in list_images(images)]
     with Progress(console=Console(stderr=True)) as bar:
@@ -80,12 +83,13 @@ def _qualities(text: str) -> list[float]:
         raise InputError(f"--qualities: expected numbers with commas between, found {text!r}") from None
 
 
-def _backends(text: str) -> list[str]:
-    from s2c_deploy.runtime import BACKENDS, backend_status, choose_backend
+def _backends(text: str, bundle: Bundle) -> list[str]:
+    from s2c_deploy.networks import can_run
+    from s2c_deploy.runtime import BACKENDS, choose_backend
 
     if text:
         return [choose_backend(name.strip()) for name in text.split(",")]
-    return [name for name in BACKENDS if backend_status(name).usable]
+    return [name for name in BACKENDS if can_run(bundle, name)]
 
 
 def _report(record: dict[str, Any]) -> str:
@@ -95,9 +99,9 @@ def _report(record: dict[str, Any]) -> str:
         f"proof from the ONNX files: {proof['layers']} sums, the largest reaches {proof['largest_sum']:.0f}, "
         f"below 2^24 = {proof['limit']}",
         f"{record['pictures']} pictures at qualities {', '.join(f'{q:g}' for q in record['qualities'])}:",
-        f"{'encoded with':<14}{'decoded with':<34}{'outputs':>14}{'differ':>9}{'symbols differ':>16}{'failed':>8}",
+        f"{'encoded with':<22}{'decoded with':<34}{'outputs':>14}{'differ':>9}{'symbols differ':>16}{'failed':>8}",
     ]
     for a in record["agreements"]:
         counts = f"{a['outputs']:>14,}{a['differing_outputs']:>9,}{a['differing_symbols']:>16,}"
-        lines.append(f"{a['encoder']:<14}{a['decoder']:<34}{counts}{a['failed']:>5}/{a['streams']}")
+        lines.append(f"{a['encoder']:<22}{a['decoder']:<34}{counts}{a['failed']:>5}/{a['streams']}")
     return "\n".join(lines)

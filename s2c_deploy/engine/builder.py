@@ -16,6 +16,11 @@ from s2c_deploy.errors import EngineError, InputError
 OnPhase = Callable[[str, float], None]
 #: Libraries whose kernels TensorRT may call: off, as later versions have it, so that an engine needs nothing beside it.
 _EXTERNAL_TACTICS = ("CUBLAS", "CUBLAS_LT", "CUDNN")
+#: How freely an exact graph's kernels are chosen, one try after another until one passes the known-answer test: as the
+#: library likes; without TF32; also without kernels made at build time and edge masks; also with next to no search.
+#: No library lets Winograd be forbidden by name: which kernels these leave out is seen from the answers.
+TACTICS = ("any", "no_tf32", "few_sources", "first_found")
+_SPECIAL_TACTICS = ("JIT_CONVOLUTIONS", "EDGE_MASK_CONVOLUTIONS")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +29,8 @@ class BuildOptions:
 
     compute_capability: "8.6", for libraries that build without the GPU; memory_limit: bytes of workspace, or None for
     the library's own; hardware_compatibility: "none" or a level of the library; version_compatible: later versions of
-    the library may load the engine; timing_cache: bytes of an earlier build of this user on this GPU.
+    the library may load the engine; timing_cache: bytes of an earlier build of this user on this GPU; tactics: one of
+    TACTICS.
     """
 
     compute_capability: str | None = None
@@ -32,6 +38,7 @@ class BuildOptions:
     hardware_compatibility: str = "none"
     version_compatible: bool = False
     timing_cache: bytes = b""
+    tactics: str = "any"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,12 +178,13 @@ def _configured(
     wanted = ["VERSION_COMPATIBLE"] if options.version_compatible else []
     if graph.half and not library.strongly_typed:
         wanted += ["FP16", "OBEY_PRECISION_CONSTRAINTS"]
+    if library.compute_capabilities and hasattr(module.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+        # Without it an engine of TensorRT-RTX may allocate memory while it runs, and cannot be recorded.
+        wanted.append("REQUIRE_USER_ALLOCATION")
     for name in wanted:
         config.set_flag(getattr(module.BuilderFlag, name))
         flags.append(name)
-    if hasattr(module.BuilderFlag, "TF32") and config.get_flag(module.BuilderFlag.TF32):
-        # Operands of the exact graphs are integers up to 2^11, which TF32 holds.
-        flags.append("TF32")
+    flags += _choose_tactics(module, config, TACTICS.index(options.tactics))
     if options.memory_limit is not None:
         config.set_memory_pool_limit(module.MemoryPoolType.WORKSPACE, options.memory_limit)
         flags.append(f"WORKSPACE={options.memory_limit}")
@@ -184,9 +192,6 @@ def _configured(
         level = options.hardware_compatibility.upper()
         config.hardware_compatibility_level = getattr(module.HardwareCompatibilityLevel, level)
         flags.append(level)
-    if external := [name for name in _EXTERNAL_TACTICS if hasattr(module.TacticSource, name)]:
-        off = sum(1 << int(getattr(module.TacticSource, name)) for name in external)
-        config.set_tactic_sources(config.get_tactic_sources() & ~off)
     if library.compute_capabilities and options.compute_capability is not None:
         digits = options.compute_capability.replace(".", "")
         config.num_compute_capabilities = 1
@@ -202,6 +207,24 @@ def _configured(
         if config.add_optimization_profile(profile) < 0:
             raise EngineError(f"{graph.name}: {library.target} refuses the profile {dict(shapes)}")
     return config, flags, timing
+
+
+def _choose_tactics(module: Any, config: Any, strictness: int) -> list[str]:
+    """Leaves out kernels, the more the stricter (the position in TACTICS); the flags that say so."""
+    flags = []
+    if strictness >= 1 and hasattr(module.BuilderFlag, "TF32"):
+        config.clear_flag(module.BuilderFlag.TF32)
+    if hasattr(module.BuilderFlag, "TF32") and config.get_flag(module.BuilderFlag.TF32):
+        # Operands of the exact graphs are integers up to 2^11, which TF32 holds.
+        flags.append("TF32")
+    sources = _EXTERNAL_TACTICS + (_SPECIAL_TACTICS if strictness >= 2 else ())
+    named = [name for name in sources if hasattr(module.TacticSource, name)]
+    off = sum(1 << int(getattr(module.TacticSource, name)) for name in named)
+    if off:
+        config.set_tactic_sources(config.get_tactic_sources() & ~off)
+    if strictness >= 3 and hasattr(config, "builder_optimization_level"):
+        config.builder_optimization_level = 0
+    return flags + [TACTICS[strictness].upper()] * (strictness > 0)
 
 
 def _failure(library: Library, graph: Graph, log: Any, what: str) -> BuildError:

@@ -9,8 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from s2c_deploy.bundle import Bundle, graph_names
-from s2c_deploy.engine.builder import BuildError, BuildOptions, Built, Graph, build_engine, check_options
+from s2c_deploy.bundle import Bundle, exact_graphs, graph_names, load_arrays
+from s2c_deploy.engine.builder import (
+    TACTICS,
+    BuildError,
+    BuildOptions,
+    Built,
+    Graph,
+    OnPhase,
+    build_engine,
+    check_options,
+)
+from s2c_deploy.engine.checking import Answers, can_check, check_engine, with_answered
 from s2c_deploy.engine.host import Host, this_host
 from s2c_deploy.engine.identity import Identity
 from s2c_deploy.engine.library import Library
@@ -18,6 +28,7 @@ from s2c_deploy.engine.profiles import DEFAULT_PROFILE, Profile
 from s2c_deploy.engine.store import EngineStore
 from s2c_deploy.engine.trust import Trust
 from s2c_deploy.errors import BundleError, EngineError, InputError
+from s2c_deploy.manifest import KNOWN_ANSWERS
 
 #: Built for on a machine without a GPU: Ampere (RTX 30), Ada (RTX 40), Blackwell (RTX 50).
 COMPUTE_CAPABILITIES = ("8.6", "8.9", "12.0")
@@ -38,11 +49,13 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """One engine; seconds: of building, 0 where one that was there is still good."""
+    """One engine; seconds: of building, 0 where one that was there is still good; checked: the picture sizes at which
+    it gave its known answers, or why it was not asked."""
 
     path: Path
     identity: Identity
     seconds: float
+    checked: str = "not now"
 
 
 def build_bundle(
@@ -56,19 +69,26 @@ def build_bundle(
     options: BuildOptions | None = None,
     force: bool = False,
     trust: Trust | None = None,
+    answers: Answers | None = None,
     progress: Callable[[Step], None] = lambda step: None,
 ) -> Iterator[Made]:
     """Builds and stores engines one after another, yielding each.
 
     compute_capabilities: of libraries that can choose; by default this machine's, else COMPUTE_CAPABILITIES; graphs:
     by default all; precision: float16 for the FP16 versions of g_a, h_a and g_s, or float32; force: build again
-    what is still good.  InputError, BundleError (no FP16 graphs) or EngineError.
+    what is still good; answers: larger known answers (``checking.answer_sizes``), where no engine is installed that
+    could give them here.
+
+    An engine for the GPU at hand must give its known answers; an exact graph that does not is built again, with fewer
+    and fewer kernels to choose from (``builder.TACTICS``).  InputError, BundleError (no FP16 graphs) or EngineError.
     """
     host, options = this_host(), options if options is not None else BuildOptions()
     chosen = _capabilities(library, host, compute_capabilities)
     names = _graphs(bundle, graphs)
     if precision not in ("float32", "float16"):
         raise InputError(f"precision: expected float32, float16, found {precision!r}")
+    own_answers = load_arrays(bundle.path / KNOWN_ANSWERS)
+    profiles = with_answered(profiles, own_answers)
     store = EngineStore(bundle, versions={library.target: library.version}, trust=trust)
     jobs = [(name, capability) for capability in chosen for name in names]
     for number, (name, capability) in enumerate(jobs, 1):
@@ -84,17 +104,83 @@ def build_bundle(
         def on_phase(phase: str, seconds: float, step: Step = step) -> None:
             progress(replace(step, phase=phase, seconds=seconds))
 
-        key = _timing_key(library, host)
-        if library.timing_cache:
-            own = replace(own, timing_cache=store.trust.timing_cache(key))
+        task = _Task(
+            store=store,
+            library=library,
+            host=host,
+            graph=graph,
+            identity=identity,
+            profiles=profiles,
+            answers=answers or {},
+            on_phase=on_phase,
+        )
+        yield task.build(own, TACTICS if name in exact_graphs(bundle.config) else TACTICS[:1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """One engine to build, store and ask its known answers."""
+
+    store: EngineStore
+    library: Library
+    host: Host
+    graph: Graph
+    identity: Identity
+    profiles: Sequence[Profile]
+    answers: Answers
+    on_phase: OnPhase
+
+    def build(self, options: BuildOptions, allowed: Sequence[str]) -> Made:
+        """The first engine that gives its answers, with one choice of tactics after another."""
+        failures = []
+        for tactics in allowed:
+            made = self._stored(replace(options, tactics=tactics))
+            if obstacle := can_check(made.identity, self.host):
+                return replace(made, checked=f"no: {obstacle}")
+            self.on_phase(f"known answers, tactics: {tactics}", made.seconds)
+            failure = self._failure(made)
+            if isinstance(failure, tuple):
+                return replace(made, checked=", ".join(failure))
+            failures.append(f"{tactics}: {failure}")
+        library = self.library
+        raise EngineError(
+            f"{library.target} {library.version} builds no engine of {self.graph.name} that gives its known answers: "
+            f"{'; '.join(failures)}",
+            hint="decode on another backend here, and report this library's version and GPU",
+        )
+
+    def _stored(self, options: BuildOptions) -> Made:
+        store, key = self.store, _timing_key(self.library, self.host)
+        if self.library.timing_cache:
+            options = replace(options, timing_cache=store.trust.timing_cache(key))
         try:
-            built = build_engine(library, graph, own, on_phase=on_phase)
+            built = build_engine(self.library, self.graph, options, on_phase=self.on_phase)
         except BuildError as error:
-            log = store.keep_failure(identity, "\n".join(error.log) + "\n")
+            log = store.keep_failure(self.identity, "\n".join(error.log) + "\n")
             raise EngineError(error.message, hint=f"{error.hint}; the log is {log}") from error
         if built.timing_cache:
             store.trust.keep_timing_cache(key, built.timing_cache)
-        yield _stored(store, identity, library, built)
+        return _stored(store, self.identity, self.library, built)
+
+    def _failure(self, made: Made) -> str | tuple[str, ...]:
+        """What an engine got wrong, which is then gone; or the sizes at which it was right."""
+        try:
+            check = check_engine(
+                self.store.bundle,
+                made.identity,
+                profiles=self.profiles,
+                answers=self.answers,
+                trust=self.store.trust,
+            )
+        except BaseException as error:
+            self.store.remove(made.path)
+            if isinstance(error, EngineError):
+                return str(error)
+            raise
+        if check.failure is None:
+            return check.sizes
+        self.store.remove(made.path)
+        return check.failure
 
 
 def _capabilities(library: Library, host: Host, asked: Sequence[str]) -> list[str | None]:

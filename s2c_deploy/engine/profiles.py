@@ -46,6 +46,10 @@ class Profile:
         sizes = [self.opt] if self.min == self.max else [self.min, self.opt, self.max]
         return "_".join(f"{width}x{height}" for width, height in sizes)
 
+    def admits(self, size: Size) -> bool:
+        """Whether a picture of this size (sides multiples of 64) is served."""
+        return all(a <= side <= b for a, side, b in zip(self.min, size, self.max, strict=True))
+
     def shapes(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Shape, Shape, Shape]]:
         """(min, opt, max) shape of every input with free dimensions; ``inputs`` as a bundle's manifest lists them.
 

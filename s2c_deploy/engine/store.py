@@ -15,6 +15,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,11 @@ class EngineStore:
     def _failure_log(self, identity: Identity) -> Path:
         return self.bundle.path / identity.target / f"failed-{identity.graph}.log"
 
-    def load(self, graph: str, *, target: str, precision: str, profile: str | None = None) -> VerifiedEngine:
-        """The engine of a graph that fits this store's versions and host; profile: that must be among its profiles.
+    def load(
+        self, graph: str, *, target: str, precision: str, profile: str | None = None, sha256: str | None = None
+    ) -> VerifiedEngine:
+        """The engine of a graph that fits this store's versions and host; profile: that must be among its profiles;
+        sha256: of the engine, where it must be this one.
 
         EngineError if there is none; Stale, Foreign, Truncated or TamperedEngineError for the one that comes nearest.
         """
@@ -133,6 +137,8 @@ class EngineStore:
                 identity = self._trusted(path)
                 if identity.precision != precision or (profile is not None and profile not in identity.profiles):
                     continue
+                if sha256 is not None and identity.sha256 != sha256:
+                    continue
                 self._check_wanted(path, identity)
                 return VerifiedEngine(identity=identity, data=_read(path, identity))
             except EngineError as error:
@@ -141,6 +147,18 @@ class EngineStore:
             # Of several that fail, one that was meant for this machine says more than one for another.
             raise min(problems, key=lambda error: isinstance(error, ForeignEngineError))
         raise EngineError(f"no {target} engine of {graph} in {self.bundle.path} at {precision}", hint=_REBUILD)
+
+    def precisions(self, graph: str, *, target: str) -> set[str]:
+        """Those that a graph's engines claim to have been built in; nothing is checked."""
+        found = (self._entry(path, thorough=False).identity for path in self._files(target, graph))
+        return {identity.precision for identity in found if identity is not None}
+
+    def remove(self, path: Path) -> None:
+        """Deletes one engine and its record."""
+        with suppress(EngineError):
+            self.trust.forget(_claimed(path).sha256)
+        for file in (path, _beside(path, SIDECAR), _beside(path, LOG)):
+            file.unlink(missing_ok=True)
 
     def entries(self, *, thorough: bool = True) -> list[Entry]:
         """Every engine file under the bundle, checked; thorough: its bytes, too."""

@@ -1,46 +1,113 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on one of its execution providers: the CPU's, CUDA's or TensorRT's."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
 
-from s2c_deploy.errors import EngineError
+from s2c_deploy.engine.profiles import DEFAULT_PROFILE
+from s2c_deploy.errors import DependencyError, EngineError
 from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
 
-_PROVIDER = "CPUExecutionProvider"
+#: Backend to its providers; those after the first take the nodes that the first cannot.
+PROVIDERS = {
+    "onnxruntime": ("CPUExecutionProvider",),
+    "onnxruntime-cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "onnxruntime-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+#: Most pictures in one call: the known answers come in fours.
+_BATCH = 4
+_RECORD = "session.record_ep_graph_assignment_info"
 
 
 class OnnxRuntimeRunner(Runner):
-    """Runs the .onnx file as it is; threads: 0 lets the library choose."""
+    """Runs the .onnx file as it is; threads: of the CPU, 0 lets the library choose."""
 
-    backend = "onnxruntime"
     precision = "float32"
 
-    def __init__(self, graph: Path, *, threads: int = 0) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        # Every graph of a bundle is a session with threads of its own, which would spin on after a run, in the way of
-        # the next graph's: decoding took 2.7 times as long on two cores.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self._session = ort.InferenceSession(str(graph), options, providers=[_PROVIDER])
-        except Exception as error:
-            raise EngineError(f"ONNX Runtime cannot load {graph.name}: {error}") from error
-        # The library falls back from one provider to another without a word.
-        providers = self._session.get_providers()
-        if providers[0] != _PROVIDER:
-            raise EngineError(f"ONNX Runtime: expected {_PROVIDER}, found {', '.join(providers)}")
-        self.provider = f"onnxruntime {ort.__version__} {providers[0]}"
+    def __init__(self, graph: Path, *, backend: str = "onnxruntime", threads: int = 0) -> None:
+        self.backend = backend
+        wanted = PROVIDERS[backend]
+        if wanted[0] not in ort.get_available_providers():
+            raise DependencyError(f"an ONNX Runtime with {wanted[0]}", extra="gpu")
+        self._session = _session(graph, wanted, threads)
+        self.provider = f"onnxruntime {ort.__version__} {_running(self._session, wanted[0])}"
         self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
         self.outputs = tuple(_spec(node) for node in self._session.get_outputs())
         self._names = [spec.name for spec in self.outputs]
 
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
+
+
+def _session(graph: Path, wanted: tuple[str, ...], threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Every graph of a bundle is a session with threads of its own, which would spin on after a run, in the way of
+    # the next graph's: decoding took 2.7 times as long on two cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry(_RECORD, "1")
+    try:
+        inputs = []
+        if wanted[0] == "TensorrtExecutionProvider":
+            reader = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+            inputs = [{"name": node.name, "shape": node.shape} for node in reader.get_inputs()]
+        chosen = [(name, provider_options(name, inputs)) for name in wanted]
+        session = ort.InferenceSession(str(graph), options, providers=chosen)
+    except Exception as error:
+        raise EngineError(f"ONNX Runtime cannot load {graph.name}: {error}") from error
+    # A session that fails while it runs would open another one on the CPU.
+    session.disable_fallback()
+    return session
+
+
+def provider_options(name: str, inputs: list[dict[str, Any]]) -> dict[str, str]:
+    """How a provider is to compute; inputs: name and shape of each, for TensorRT.
+
+    The exact graphs' rules: float32 sums in float32, no Winograd.  CUDA takes the latter only where cuDNN searches.
+    TensorRT gets the shapes that it has to serve, else it would build another engine whenever a picture has a new
+    size, after the known-answer test; and reads no engine from a disk.
+    """
+    if name == "CUDAExecutionProvider":
+        return {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
+    if name != "TensorrtExecutionProvider":
+        return {}
+    options = {"trt_fp16_enable": "0", "trt_int8_enable": "0", "trt_engine_cache_enable": "0"}
+    shapes = DEFAULT_PROFILE.shapes(inputs)
+    for i, side in enumerate(("min", "opt", "max")):
+        texts = []
+        for tensor, sizes in shapes.items():
+            batch = _BATCH if side == "max" else 1
+            texts.append(f"{tensor}:{'x'.join(map(str, (batch, *sizes[i][1:])))}")
+        options[f"trt_profile_{side}_shapes"] = ",".join(texts)
+    return options
+
+
+def _running(session: Any, wanted: str) -> str:
+    """The provider that got the graph, with the number of nodes that others got, as far as the library tells.
+
+    The library falls back from one provider to another without a word.
+    """
+    providers = session.get_providers()
+    if providers[0] != wanted:
+        raise EngineError(
+            f"ONNX Runtime: expected {wanted}, found {', '.join(providers)}",
+            hint="its own libraries (CUDA, cuDNN, TensorRT) of the right versions must be in LD_LIBRARY_PATH",
+        )
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return wanted
+    nodes: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        nodes[part.ep_name] += len(part.get_nodes())
+    others = sum(nodes.values()) - nodes[wanted]
+    if others and not nodes[wanted]:
+        raise EngineError(f"ONNX Runtime: expected {wanted}, found every node on {', '.join(nodes)}")
+    return f"{wanted}, but {others} nodes" if others else wanted
 
 
 def _spec(node: ort.NodeArg) -> TensorSpec:

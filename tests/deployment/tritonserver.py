@@ -36,7 +36,7 @@ def folder() -> Path:
         Path(sysconfig.get_config_var("LIBDIR")) / str(sysconfig.get_config_var("LDLIBRARY")),
     )
     if absent := [str(path) for path in wanted if not path.exists()] or not wanted[-1].suffix.startswith(".so"):
-        missing("triton", f"no tritonserver for this Python: expected {absent or 'a shared libpython'}")
+        missing(f"no tritonserver for this Python: expected {absent or 'a shared libpython'}", "triton")
     return found
 
 

@@ -1,0 +1,457 @@
+"""The TensorRT runner: its bookkeeping on a CUDA in host memory, what it says without a GPU, and with one the lot."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from importlib import util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import require
+from host_cuda import Context, Engine, HostCuda, module_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s2c_deploy.bundle import Bundle, exact_graphs, graph_names, load_arrays, open_bundle
+from s2c_deploy.codec import Codec, Pixels
+from s2c_deploy.engine.building import build_bundle
+from s2c_deploy.engine.host import Host, this_host
+from s2c_deploy.engine.identity import Identity
+from s2c_deploy.engine.library import Library, load_library
+from s2c_deploy.engine.profiles import Profile
+from s2c_deploy.engine.store import EngineStore, VerifiedEngine
+from s2c_deploy.errors import DependencyError, EngineError
+from s2c_deploy.manifest import KNOWN_ANSWERS
+from s2c_deploy.networks import Networks, choose_for, open_graph
+from s2c_deploy.runtime import backend_status, backends, choose_backend, cuda_memory, open_runner, tensorrt_runner
+from s2c_deploy.runtime.cuda_memory import Buffer, Stream, load_cuda
+from s2c_deploy.runtime.probe import compare, known_probes
+from s2c_deploy.runtime.profile_shapes import ProfileShapes, choose_profile, split_batch
+from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
+from s2c_deploy.runtime.tensorrt_runner import TensorRTRunner, open_engine
+from s2c_deploy.verify import cross_decode
+
+SMALL = Profile(min=(64, 64), opt=(128, 64), max=(192, 128))
+NO_GPU = this_host().compute_capability is None
+without_gpu = pytest.mark.skipif(not NO_GPU, reason="there is a GPU here")
+
+
+@pytest.fixture
+def bundle(bundle_path: Path, tmp_path: Path) -> Bundle:
+    shutil.copytree(bundle_path, tmp_path / "conv-tiny", copy_function=os.link)
+    return open_bundle(tmp_path / "conv-tiny")
+
+
+# shapes and profiles
+
+sides = st.integers(1, 9)
+shapes = st.tuples(st.just(1), st.just(5), sides, sides)
+
+
+@given(st.lists(shapes, min_size=3, max_size=3), shapes)
+def test_a_profile_admits_what_lies_between(corners: list[tuple[int, ...]], shape: tuple[int, ...]) -> None:
+    low, typical, high = (tuple(sorted(c[i] for c in corners)[k] for i in range(4)) for k in range(3))
+    profile = ProfileShapes(bounds={"x": (low, typical, high)})
+    inside = all(low[i] <= shape[i] <= high[i] for i in range(4))
+    assert profile.admits({"x": shape}) == inside
+    assert not profile.admits({"x": shape[1:]})
+    if inside:
+        assert choose_profile([profile], {"x": shape}) == 0
+    else:
+        with pytest.raises(EngineError, match=r"the engine serves x \(1, 5, .*; found x \(1, 5, .*--profile"):
+            choose_profile([profile], {"x": shape})
+
+
+def test_a_profile_tuned_for_the_shape_is_preferred() -> None:
+    wide = ProfileShapes(bounds={"x": ((1, 1), (1, 4), (1, 9))})
+    exact = ProfileShapes(bounds={"x": ((1, 6), (1, 6), (1, 6))})
+    assert choose_profile([wide, exact], {"x": (1, 6)}) == 1
+    assert choose_profile([wide, exact], {"x": (1, 7)}) == 0
+
+
+@given(st.integers(1, 9), st.integers(1, 4))
+def test_batches_are_divided_and_stay_whole(total: int, limit: int) -> None:
+    x = np.arange(total * 3, dtype=np.float32).reshape(total, 3)
+    gain = np.ones((1, 3), np.float32)
+    specs = [TensorSpec(name="x", shape=(None, 3)), TensorSpec(name="gain", shape=(1, 3))]
+    parts = list(split_batch({"x": x, "gain": gain}, specs, limit))
+    assert all(1 <= len(part["x"]) <= limit and part["gain"] is gain for part in parts)
+    np.testing.assert_array_equal(np.concatenate([part["x"] for part in parts]), x)
+
+
+def test_inputs_of_different_batches_are_refused() -> None:
+    specs = [TensorSpec(name=name, shape=(None, 3)) for name in "ab"]
+    inputs = {"a": np.ones((2, 3), np.float32), "b": np.ones((1, 3), np.float32)}
+    with pytest.raises(EngineError, match=r"expected one batch, found \[1, 2\]"):
+        list(split_batch(inputs, specs, 1))
+
+
+# memory
+
+
+def test_a_buffer_grows_and_gives_everything_back() -> None:
+    cuda: Any = HostCuda()
+    room = cuda.room
+    buffer = Buffer(cuda)
+    buffer.reserve(6)
+    address = buffer.device
+    buffer.view((2, 3))[:] = 1
+    buffer.reserve(5)
+    assert buffer.device == address, "what is large enough stays"
+    buffer.reserve(7)
+    assert cuda.room == room - 2 * 7 * 4
+    del buffer
+    gc.collect()
+    assert cuda.room == room
+
+
+def test_a_failed_call_is_named_and_leaves_nothing_behind() -> None:
+    cuda: Any = HostCuda(room=100)
+    buffer = Buffer(cuda)
+    with pytest.raises(EngineError, match="cudaMalloc: out of memory"):
+        buffer.reserve(26)
+    with pytest.raises(EngineError, match="cudaHostAlloc: out of memory"):
+        buffer.reserve(15)
+    assert cuda.room == 100
+    buffer.reserve(12)
+    assert cuda.room == 4
+
+
+def test_a_recording_that_fails_is_ended() -> None:
+    cuda: Any = HostCuda()
+    stream = Stream(cuda)
+    with pytest.raises(ValueError, match="inside"), stream.recording():
+        raise ValueError("inside")
+    assert cuda.recorded is None
+    stream.synchronize()
+
+
+@without_gpu
+def test_the_real_runtime_says_that_there_is_no_gpu() -> None:
+    cuda = require("cuda.bindings.runtime")
+    with pytest.raises(EngineError, match=r"cudaStreamCreateWithFlags: .*driver"):
+        Stream(cuda)
+    buffer = Buffer(cuda)
+    with pytest.raises(EngineError, match=r"cudaMalloc: .*driver"):
+        buffer.reserve(10)
+
+
+def test_the_real_runtime_has_every_call() -> None:
+    cuda = require("cuda.bindings.runtime")
+    used = {name for name in vars(HostCuda) if name.startswith("cuda")}
+    assert len(used) > 15
+    assert not {name for name in used if not hasattr(cuda, name)}
+
+
+@without_gpu
+def test_the_real_runtime_takes_these_arguments() -> None:
+    """A wrong number or type of arguments is a TypeError before the driver is missed."""
+    cuda = require("cuda.bindings.runtime")
+    kind = cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+    mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    graph, executable = cuda.cudaGraph_t(0), cuda.cudaGraphExec_t(0)
+    calls: dict[str, tuple[Any, ...]] = {
+        "cudaMemcpyAsync": (4096, 8192, 16, kind, 7),
+        "cudaStreamBeginCapture": (7, mode),
+        "cudaStreamEndCapture": (7,),
+        "cudaStreamSynchronize": (7,),
+        "cudaHostAlloc": (64, 0),
+        "cudaGraphInstantiate": (graph, 0),
+        "cudaGraphLaunch": (executable, 7),
+    }
+    for name, arguments in calls.items():
+        with pytest.raises(EngineError, match=rf"{name}: .*driver"):
+            cuda_memory.call(cuda, name, *arguments)
+    with pytest.raises(EngineError, match=r"cudaEventCreate: .*driver"):
+        cuda_memory.call(cuda, "cudaEventCreate")
+    event = cuda.cudaEvent_t(0)
+    assert len(cuda.cudaEventRecord(event, 7)) == len(cuda.cudaEventSynchronize(event)) == 1
+    assert len(cuda.cudaEventElapsedTime(event, event)) == 2
+    for name, argument in (("cudaGraphDestroy", graph), ("cudaGraphExecDestroy", executable), ("cudaFree", 0)):
+        assert len(getattr(cuda, name)(argument)) == 1
+    assert int(cuda.cudaStream_t(7)) == 7
+
+
+def test_a_missing_cuda_python_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> ModuleType:
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr(cuda_memory, "import_module", missing)
+    with pytest.raises(DependencyError, match=r"cuda-bindings is not installed .*s2c-deploy\[tensorrt\]"):
+        load_cuda()
+
+
+# the runner, in host memory
+
+
+class Stand:
+    """A runner of a graph on a CUDA in host memory."""
+
+    def __init__(
+        self, bundle: Bundle, graph: str, profiles: list[Profile], monkeypatch: pytest.MonkeyPatch, **cuda: Any
+    ) -> None:
+        self.cuda: Any = HostCuda(**cuda)
+        monkeypatch.setattr(tensorrt_runner, "load_cuda", lambda: self.cuda)
+        inputs = bundle.manifest["graphs"][graph]["inputs"]
+        self.engine = Engine(self.cuda, bundle.graph(graph), inputs, profiles)
+        self.library = Library(
+            target="tensorrt",
+            module=module_of(self.engine),
+            version="0",
+            tag="trt",
+            strongly_typed=True,
+            compute_capabilities=(),
+            progress=False,
+            timing_cache=False,
+            hardware_compatibility=(),
+        )
+        self.runner = TensorRTRunner(self.library, VerifiedEngine(identity=identity_of(graph), data=b""))
+
+
+def identity_of(graph: str) -> Identity:
+    texts = {field.name: "0" for field in dataclasses.fields(Identity)}
+    return Identity(**{**texts, "graph": graph, "precision": "float32", "gpu": "a GPU"})  # type: ignore[arg-type]
+
+
+def latents(rows: int, columns: int, seed: int = 0) -> dict[str, FloatArray]:
+    return {"z_hat": np.random.default_rng(seed).integers(-50, 50, (1, 96, rows, columns)).astype(np.float32)}
+
+
+def test_every_graph_gives_its_known_answers(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = load_arrays(bundle.path / KNOWN_ANSWERS)
+    for name in graph_names(bundle.config):
+        stand = Stand(bundle, name, [SMALL], monkeypatch)
+        exact = name in exact_graphs(bundle.config)
+        # Those over the full range come in a batch of four, which an engine of one picture takes in four calls.
+        for probe in known_probes(name, answers, exact=exact) * 3:
+            assert compare(name, stand.runner, probe, exact=exact).failure is None
+        stand.runner.close()
+        assert not stand.cuda.memory
+        assert stand.cuda.streams == 0
+
+
+def test_calls_are_recorded_and_recorded_again_for_other_shapes(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand = Stand(bundle, "h_s", [SMALL], monkeypatch)
+    runner, cuda = stand.runner, stand.cuda
+    states = []
+    with open_runner(bundle.graph("h_s"), backend="onnxruntime") as reference:
+        # Small, large (buffers grow), small again: the recording must not outlive its shapes and addresses.
+        for i, size in enumerate([(1, 2), (1, 2), (1, 2), (2, 3), (2, 3), (1, 2), (1, 2), (1, 2)]):
+            inputs = latents(*size, seed=i)
+            found = runner(inputs)
+            np.testing.assert_array_equal(found["hyper"], reference(inputs)["hyper"])
+            states.append(runner.recorded)
+    assert states == [False, True, True, False, True, False, True, True]
+    assert cuda.calls.count("cudaGraphInstantiate") == cuda.calls.count("cudaGraphExecDestroy") + 1 == 3
+    assert cuda.calls.count("cudaGraphLaunch") == 5
+    assert cuda.calls.count("cudaMalloc") == 4, "input and output, at two sizes"
+    runner.close()
+
+
+def test_a_picture_in_tiles_of_two_sizes(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, small_photograph: Pixels
+) -> None:
+    """The whole codec: shapes change from tile to tile and back, and every value stays what ONNX Runtime computes."""
+
+    class Stood(Networks):
+        def open_graph(self, graph: str) -> Runner:
+            return Stand(self._bundle, graph, [SMALL], monkeypatch).runner
+
+    with Codec.open(bundle.path, "onnxruntime") as codec, Codec(bundle, Stood(bundle, "onnxruntime")) as stood:
+        for tile in (0, 128):
+            data = codec.compress(small_photograph, 5, tile=tile)
+            assert stood.compress(small_photograph, 5, tile=tile) == data
+            for _ in range(2):
+                np.testing.assert_array_equal(stood.decompress(data), codec.decompress(data))
+
+
+def test_results_are_the_callers_own(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Stand(bundle, "h_s", [SMALL], monkeypatch).runner
+    first = runner(latents(1, 2, seed=1))["hyper"]
+    kept = first.copy()
+    runner(latents(1, 2, seed=2))
+    runner.close()
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_an_engine_that_cannot_be_recorded_runs_all_the_same(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = Stand(bundle, "h_s", [SMALL], monkeypatch, capturable=False)
+    results = [stand.runner(latents(1, 2))["hyper"] for _ in range(4)]
+    assert all(np.array_equal(result, results[0]) for result in results)
+    assert not stand.runner.recorded
+    assert stand.cuda.calls.count("cudaGraphInstantiate") == 1, "it is tried once"
+
+
+def test_a_refused_call_is_an_error_and_no_wrong_result(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = Stand(bundle, "h_s", [SMALL], monkeypatch)
+    right = stand.runner(latents(1, 2))["hyper"]
+    stand.engine.broken = True
+    for _ in range(2):
+        with pytest.raises(EngineError, match="tensorrt cannot run h_s: call refused"):
+            stand.runner(latents(1, 2))
+    stand.engine.broken = False
+    np.testing.assert_array_equal(stand.runner(latents(1, 2))["hyper"], right)
+
+
+def test_no_memory_for_a_large_picture_leaves_small_ones_working(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand = Stand(bundle, "h_s", [SMALL], monkeypatch, room=100_000)
+    right = stand.runner(latents(1, 2))["hyper"]
+    with pytest.raises(EngineError, match=r"cuda\w+: out of memory"):
+        stand.runner(latents(2, 3))
+    np.testing.assert_array_equal(stand.runner(latents(1, 2))["hyper"], right)
+
+
+def test_the_profile_follows_the_shapes(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = Stand(bundle, "h_s", [SMALL, Profile.parse("256x256")], monkeypatch)
+    for size in ((1, 2), (4, 4), (2, 3), (4, 4)):
+        assert stand.runner(latents(*size))["hyper"].shape == (1, 192, 4 * size[0], 4 * size[1])
+    with pytest.raises(EngineError, match=r"the engine serves z_hat .* or z_hat .*; found z_hat \(1, 96, 5, 5\)"):
+        stand.runner(latents(5, 5))
+
+
+@pytest.mark.parametrize(("graph", "strategy"), [("h_s", "NONE"), ("g_s", "EAGER")])
+def test_kernels_do_not_change_behind_the_known_answer_test(
+    bundle: Bundle, tensorrt_rtx: ModuleType, monkeypatch: pytest.MonkeyPatch, graph: str, strategy: str
+) -> None:
+    stand = Stand(bundle, graph, [SMALL], monkeypatch)
+    assert stand.engine.config is None, "a library without such kernels is not asked"
+    strategies = tensorrt_rtx.DynamicShapesKernelSpecializationStrategy
+    module = module_of(stand.engine, DynamicShapesKernelSpecializationStrategy=strategies)
+    library = dataclasses.replace(stand.library, module=module)
+    TensorRTRunner(library, VerifiedEngine(identity=identity_of(graph), data=b""))
+    assert vars(stand.engine.config) == {
+        "dynamic_shapes_kernel_specialization_strategy": getattr(strategies, strategy)
+    }
+    assert hasattr(tensorrt_rtx.IRuntimeConfig, "dynamic_shapes_kernel_specialization_strategy")
+    assert hasattr(tensorrt_rtx.ICudaEngine, "create_runtime_config")
+
+
+def test_a_context_that_says_it_cannot_be_recorded_is_not(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Context, "is_stream_capturable", lambda self, stream: False, raising=False)
+    stand = Stand(bundle, "h_s", [SMALL], monkeypatch)
+    for _ in range(3):
+        stand.runner(latents(1, 2))
+    assert "cudaStreamBeginCapture" not in stand.cuda.calls
+
+
+def test_device_times_are_of_recorded_calls(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = Stand(bundle, "h_s", [SMALL], monkeypatch)
+    started = time.perf_counter()
+    times = stand.runner.device_times(latents(1, 2), 5)
+    assert len(times) == 5
+    assert 0 < sum(times) < 1e3 * (time.perf_counter() - started)
+    assert stand.cuda.calls.count("cudaGraphLaunch") == 1 + 5
+    assert stand.cuda.calls.count("cudaEventDestroy") == 2
+
+
+def test_a_tensor_that_is_not_float32_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "get_tensor_dtype", lambda self, name: "half")
+    with pytest.raises(EngineError, match="z_hat: expected float32, found half"):
+        Stand(bundle, "h_s", [SMALL], monkeypatch)
+
+
+# without a GPU, with the real libraries
+
+
+@pytest.fixture
+def built(bundle: Bundle, tensorrt_rtx: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    """The bundle with a real engine of h_s, for a GPU that may not be here."""
+    monkeypatch.setenv("S2C_STATE", str(tmp_path / "state"))
+    library = load_library("tensorrt-rtx")
+    list(build_bundle(bundle, library, compute_capabilities=["8.6"], graphs=["h_s"], profiles=[SMALL]))
+    return bundle
+
+
+@without_gpu
+def test_a_real_engine_needs_a_gpu(built: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="tensorrt-rtx cannot run h_s: the CUDA driver shows no GPU"):
+        open_graph(built, "h_s", backend="tensorrt-rtx")
+    require("cuda.bindings.runtime")
+    library = load_library("tensorrt-rtx")
+    store = EngineStore(built, versions={library.target: library.version})
+    engine = store.load("h_s", target="tensorrt-rtx", precision="float32")
+    with pytest.raises(EngineError, match="cudaStreamCreateWithFlags: "):
+        TensorRTRunner(library, engine)
+
+
+@without_gpu
+def test_auto_does_not_choose_engines_that_cannot_run(built: Bundle) -> None:
+    assert choose_for(built, "auto") == choose_backend("auto") != "tensorrt-rtx"
+    Networks(built, "auto").close()
+
+
+@without_gpu
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-tensorrt"])
+def test_a_backend_without_its_gpu_or_package(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = {"tensorrt": "tensorrt", "tensorrt-rtx": "rtx"}.get(name, "gpu")
+    assert not backend_status(name).usable
+    monkeypatch.setattr(backends.util, "find_spec", lambda module: None)
+    with pytest.raises(DependencyError, match=rf"is not installed .*s2c-deploy\[{extra}\]"):
+        choose_backend(name)
+    monkeypatch.setattr(backends.util, "find_spec", lambda module: True)
+    monkeypatch.setattr(backends, "_version", lambda distribution: "1")
+    with pytest.raises(EngineError, match=f"backend {name} cannot run here .*NVIDIA GPU.*use onnxruntime or openvino"):
+        choose_backend(name)
+
+
+# with a GPU
+
+
+@pytest.fixture(scope="module", params=["tensorrt", "tensorrt-rtx"])
+def on_gpu(
+    request: pytest.FixtureRequest, gpu: Host, bundle_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Bundle, str]]:
+    """A bundle with engines of every graph for this GPU, and their target."""
+    target = request.param
+    if util.find_spec(target.replace("-", "_")) is None:
+        pytest.skip(f"{target} is not installed")
+    library = load_library(target)
+    if library.compute_capabilities and gpu.compute_capability not in library.compute_capabilities:
+        pytest.skip(f"{target} does not know {gpu.gpu}")
+    folder = tmp_path_factory.mktemp("gpu")
+    shutil.copytree(bundle_path, folder / "conv-tiny", copy_function=os.link)
+    bundle = open_bundle(folder / "conv-tiny")
+    profile = Profile.parse("64x64,192x128,768x512")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("S2C_STATE", str(folder / "state"))
+        for made in build_bundle(bundle, library, profiles=[profile]):
+            assert "768x512" in made.checked or made.identity.precision == "float16"
+        yield bundle, target
+
+
+def test_gpu_symbols_are_the_cpus(on_gpu: tuple[Bundle, str], photograph: Pixels) -> None:
+    bundle, target = on_gpu
+    for agreement in cross_decode(bundle, [photograph], [1, 5], [target, "onnxruntime"]):
+        assert agreement.agrees, agreement
+
+
+def test_gpu_recordings_give_the_same_values(on_gpu: tuple[Bundle, str]) -> None:
+    bundle, target = on_gpu
+    with open_engine(bundle, "h_s", target=target, precision="float32") as runner:
+        results = {size: runner(latents(*size))["hyper"] for size in ((1, 2), (2, 3))}
+        for size in ((1, 2), (1, 2), (1, 2), (2, 3), (2, 3), (1, 2)):
+            np.testing.assert_array_equal(runner(latents(*size))["hyper"], results[size])
+
+
+def test_gpu_is_what_auto_chooses(on_gpu: tuple[Bundle, str], small_photograph: Pixels) -> None:
+    bundle, target = on_gpu
+    with Codec.open(bundle.path) as fast, Codec.open(bundle.path, "onnxruntime") as slow:
+        assert fast.backend == target
+        assert fast._networks["g_s"].precision == "float16"
+        data = slow.compress(small_photograph, 5)
+        difference = np.abs(fast.decompress(data).astype(int) - slow.decompress(data))
+    assert difference.max() <= 4
