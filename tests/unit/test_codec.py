@@ -14,7 +14,7 @@ from s2c_deploy.bitstream import FINGERPRINT_SIZE, Stream, pack, parse, tile_gri
 from s2c_deploy.bundle import exact_graphs
 from s2c_deploy.codec import Codec, Pixels, _paste
 from s2c_deploy.entropy.coder import Encoder
-from s2c_deploy.errors import BitstreamError, EngineError, InputError
+from s2c_deploy.errors import BitstreamError, DependencyError, EngineError, InputError
 from s2c_deploy.latent import packed, unpack
 from s2c_deploy.metrics import psnr
 
@@ -189,9 +189,9 @@ def test_packing_is_the_documented_one(parity: int) -> None:
 
 
 def test_an_unknown_engine(bundle_path: Path) -> None:
-    with pytest.raises(InputError, match="onnxruntime, torch, tensorrt, found 'magic'"):
+    with pytest.raises(InputError, match=r"onnxruntime, torch, tensorrt, .*, found 'magic'"):
         Codec.open(bundle_path, "magic")
-    with pytest.raises(EngineError, match="tensorrt"):
+    with pytest.raises((EngineError, DependencyError), match="tensorrt"):
         Codec.open(bundle_path, "tensorrt")
 
 
