@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 PHOTO = export/photographs/kodim23.png
 
 .PHONY: demo test check lint fuzz reproduce-cards clean
@@ -11,10 +12,10 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/python -m benchmarks.demo $(PHOTO)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
