@@ -16,11 +16,8 @@ symbols: those that our coder skips count too.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import importlib.util
 import json
 import math
-import os
 import platform
 import statistics
 import time
@@ -33,8 +30,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.coder_peers import Coder, Image, available
+from s2c_deploy.bench import environment
 from s2c_deploy.entropy import FrequencyTables, gaussian_tables
+from s2c_deploy.evaluation.evaluate import processor
 from s2c_deploy.evaluation.measure import ideal_bits as code_length
+from s2c_deploy.runtime.backends import installed_version
 
 WAYS, CLOCKS = ("encode", "decode"), ("wall", "cpu")
 STATISTICS: dict[str, Callable[[list[float]], float]] = {"median": statistics.median, "min": min}
@@ -154,16 +154,13 @@ def summarize(rows: list[dict[str, Any]], symbols: int, ideal: float, clock: str
 
 
 def _environment() -> dict[str, Any]:
-    cpu = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
-    versions = {}
-    for package in ("numpy", "torch", "compressai", "constriction"):
-        if importlib.util.find_spec(package):
-            versions[package] = importlib.metadata.version(package)
-    load = os.getloadavg() if hasattr(os, "getloadavg") else None
-    return {"cpu": cpu, "python": platform.python_version(), "versions": versions, "load": load}
+    packages = ("numpy", "torch", "compressai", "constriction")
+    return {
+        "cpu": processor(),
+        "python": platform.python_version(),
+        "versions": {name: found for name in packages if (found := installed_version(name)) is not None},
+        "load": environment.load(),
+    }
 
 
 def _print(report: dict[str, Any]) -> None:

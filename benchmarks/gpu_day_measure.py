@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu_day_exchange import Context, Record, checked_backend
-from s2c_deploy.bench.parity import FLOAT16, FLOAT32, judge
+from s2c_deploy.bench.parity import EQUAL_DB, LIMITS, judge
 from s2c_deploy.bench.stages import StageClock, StagedCodec, TimedNetworks
 from s2c_deploy.bench.statistics import summarize
 from s2c_deploy.bundle import graph_names, open_bundle
 from s2c_deploy.codec import Codec
-from s2c_deploy.engine.profiles import Profile
+from s2c_deploy.engine.profiles import shapes_at
 from s2c_deploy.errors import S2CError
 from s2c_deploy.metrics import psnr
 from s2c_deploy.networks import Networks
@@ -28,7 +28,7 @@ def parity(context: Context, record: Record) -> None:
     networks = Networks(bundle, checked_backend(context))
     with Codec(bundle, networks) as codec:
         g_s = networks["g_s"]
-        limits = FLOAT16 if g_s.precision == "float16" else FLOAT32
+        limits = LIMITS[g_s.precision]
         record.set(precision=g_s.precision, limits=vars(limits), provider=g_s.provider)
         for name, quality in context.codings():
             stream = context.file("streams", name, quality, "s2c")
@@ -60,8 +60,8 @@ def bench(context: Context, record: Record) -> None:
         for name, quality in context.codings():
             stream = context.file("streams", name, quality, "s2c")
             expected = np.load(stream.with_suffix(".npy"))
-            agreement = min(psnr(expected, codec.decode(stream.read_bytes())), 200.0)
-            if agreement < (FLOAT16 if precision == "float16" else FLOAT32).agreement:
+            agreement = min(psnr(expected, codec.decode(stream.read_bytes())), EQUAL_DB)
+            if agreement < LIMITS[precision].agreement:
                 record.fail(f"{name} at quality {quality:g}: {agreement:.1f} dB from the expected picture: not timed")
                 continue
             seconds, stages = _timed(context, codec, stream)
@@ -94,10 +94,7 @@ def device(context: Context, record: Record) -> None:
     height, width = (side + -side % ALIGNMENT for side in context.picture(name).shape[:2])
     for graph in graph_names(bundle.config):
         runner = networks[graph]
-        specs = bundle.manifest["graphs"][graph]["inputs"]
-        shapes = {spec["name"]: tuple(spec["shape"]) for spec in specs}
-        free = Profile(min=(width, height), opt=(width, height), max=(width, height)).shapes(specs)
-        shapes |= {key: typical for key, (_, typical, _) in free.items()}
+        shapes = shapes_at(bundle.manifest["graphs"][graph]["inputs"], (width, height))
         inputs = {key: np.ones(shape, np.float32) for key, shape in shapes.items()}
         if isinstance(runner, TensorRTRunner):
             times = runner.device_times(inputs, 50)

@@ -7,14 +7,12 @@ every symbol, index and mean on the way (.npz).  Whatever a step finds is in its
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,14 @@ import numpy as np
 
 from benchmarks import gpu_day_measure
 from benchmarks.gpu_day_exchange import Context, Record, checked_backend, load_coded, save_coded
-from s2c_deploy.bundle import exact_graphs, graph_names, load_arrays, open_bundle
+from s2c_deploy.bundle import copy_files, exact_graphs, graph_names, load_arrays, open_bundle
 from s2c_deploy.codec import Codec, Pixels
 from s2c_deploy.engine.host import this_host
 from s2c_deploy.errors import EngineError, S2CError
+from s2c_deploy.manifest import read_manifest
 from s2c_deploy.networks import Networks
 from s2c_deploy.runtime import choose_backend
+from s2c_deploy.runtime.backends import installed_version
 from s2c_deploy.verify import Agreement, Setting, decode, encode, opened
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,7 +44,7 @@ def environment(context: Context, record: Record) -> None:
         gpu=host.gpu,
         compute_capability=host.compute_capability,
         driver_cuda=host.driver,
-        versions={name: found for name in _PACKAGES if (found := _version(name)) is not None},
+        versions={name: found for name in _PACKAGES if (found := installed_version(name)) is not None},
         nvidia_smi=_said(["nvidia-smi", f"--query-gpu={_GPU_QUERY}", "--format=csv,noheader"]),
         commit=_said(["git", "-C", str(ROOT), "rev-parse", "HEAD"]),
         load=list(os.getloadavg()),
@@ -52,13 +52,6 @@ def environment(context: Context, record: Record) -> None:
     needs_gpu = context.part in ("tensorrt", "onnxruntime") and not context.dry_run
     if needs_gpu and host.compute_capability is None:
         record.fail("the CUDA driver shows no GPU")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _said(command: list[str]) -> str | None:
@@ -127,13 +120,8 @@ def prepare(context: Context, record: Record) -> None:
 
 def _copy_bundle(context: Context) -> None:
     """The bundle's own files: engines go into the copy, and those of others stay where they are."""
-    from s2c_deploy.manifest import MANIFEST
-
-    files = [MANIFEST, *json.loads((context.bundle / MANIFEST).read_text())["files"]]
     shutil.rmtree(context.own_bundle, ignore_errors=True)
-    context.own_bundle.mkdir(parents=True)
-    for name in files:
-        shutil.copyfile(context.bundle / name, context.own_bundle / name)
+    copy_files(context.bundle, read_manifest(context.bundle), context.own_bundle)
 
 
 def _pictures(context: Context) -> Iterator[tuple[str, Pixels]]:

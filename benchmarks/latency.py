@@ -6,7 +6,8 @@
     python -m benchmarks.latency entropy                   # everything before g_s, over the range of quality
 
 Nothing but this should run meanwhile.  ``sizes`` opens every row anew for each size, so that peak memory is that
-size's; a row that fails at a size (out of memory, usually) says so and is not tried on larger ones.
+size's; a row that fails at a size (out of memory, usually) says so and is not tried on larger ones.  Beyond 2048x2048
+rows are measured one after another instead of taking turns.
 """
 
 from __future__ import annotations
@@ -23,29 +24,33 @@ from rich.progress import Progress
 import s2c_deploy
 from s2c_deploy.bench import Benchmark, Request, run_benchmark
 from s2c_deploy.bench.cases import of_sizes, parse_size, photographs
-from s2c_deploy.bench.environment import cores
-from s2c_deploy.bench.result import RowResult, as_record, from_record
+from s2c_deploy.bench.result import RowResult, Series, as_record, from_record
 from s2c_deploy.bench.rows import choose_rows
 from s2c_deploy.bench.tables import ranked, stage_means
-from s2c_deploy.evaluation.tables import Table, markdown
+from s2c_deploy.engine.host import usable_processors
+from s2c_deploy.evaluation.tables import Table
 from s2c_deploy.files import atomic_write
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results" / s2c_deploy.__version__
 SIZES = ("256x256", "512x512", "1024x1024", "1080p", "2048x2048", "4k", "8k")
 QUALITIES = (1.0, 4.0, 8.0)
+#: Pixels beyond which rows do not take turns: all of them at once would not fit into memory.
+LARGE = 2048 * 2048
 #: What happens before g_s gets its latent.
 ENTROPY_PATH = ("read", "parse", "entropy", "contexts", "latents")
 
 
 def by_size(request: Request, sizes: Sequence[str], progress: Progress) -> list[Benchmark]:
-    """A run per size, rows in processes of their own each time."""
+    """A run per size, or beyond LARGE one per size and row; rows in processes of their own each time."""
     runs: list[Benchmark] = []
     rows = request.rows
-    for size in sizes:
-        sources = of_sizes(request.sources[0], [parse_size(size)])
-        runs.append(measured(replace(request, sources=tuple(sources), rows=rows), progress))
-        failed = {row.name for row in runs[-1].rows if row.failure}
+    for width, height in map(parse_size, sizes):
+        sources = tuple(of_sizes(request.sources[0], [(width, height)]))
+        together = [rows] if width * height <= LARGE else [(row,) for row in rows]
+        made = [measured(replace(request, sources=sources, rows=some), progress) for some in together]
+        runs += made
+        failed = {row.name for run in made for row in run.rows if row.failure}
         rows = tuple(row for row in rows if row.name not in failed)
         if not rows:
             break
@@ -78,10 +83,11 @@ def threads_table(run: Benchmark) -> Table:
     for case in run.cases:
         first: dict[str, float] = {}
         for row in sorted((r for r in run.rows if r.of(case.name)), key=lambda r: (r.description, r.threads)):
-            p50 = _p50(row, case.name)
-            base = first.setdefault(row.description, p50)
-            rows.append((row.name, case.name, f"{row.threads}", f"{1e3 * p50:.1f}", f"{base / p50:.2f}"))
-    columns = ("row", "case", "threads", "p50 ms", "speed-up")
+            s = _series(row, case.name).summary
+            base = first.setdefault(row.description, s.p50)
+            times = (f"{1e3 * s.p50:.1f}", f"{base / s.p50:.2f}", s.unstable or "stable")
+            rows.append((row.name.partition(",")[0], case.name, f"{row.threads}", *times))
+    columns = ("row", "case", "threads", "p50 ms", "speed-up", "verdict")
     return Table(title="decode by threads", columns=columns, rows=tuple(rows))
 
 
@@ -90,22 +96,23 @@ def entropy_table(run: Benchmark) -> Table:
     rows = []
     for case in run.cases:
         for row in ranked(run, case, "decode"):
-            series = row.of(case.name)
-            assert series is not None
+            series = _series(row, case.name)
             means = stage_means(series)
             path = sum(means.get(stage, 0.0) for stage in ENTROPY_PATH)
             symbols = sum(p.symbols for p in row.parity) / len(run.cases) / len(case.pictures)
             parts = (f"{1e3 * means.get(stage, 0.0):.2f}" for stage in ("entropy", "contexts", "latents"))
             rates = (f"{path / sum(means.values()):.0%}", f"{symbols / path / 1e6:.2f}")
-            rows.append((row.name, case.name, f"{1e3 * path:.2f}", *parts, *rates))
-    columns = ("row", "case", "path ms", "coder ms", "contexts ms", "latents ms", "of decode", "Msymbol/s")
+            verdict = series.summary.unstable or "stable"
+            rows.append((row.name, case.name, f"{1e3 * path:.2f}", *parts, *rates, verdict))
+    times = ("path ms", "coder ms", "contexts ms", "latents ms")
+    columns = ("row", "case", *times, "of decode", "Msymbol/s", "verdict")
     return Table(title="entropy path", columns=columns, rows=tuple(rows))
 
 
-def _p50(row: RowResult, case: str) -> float:
+def _series(row: RowResult, case: str) -> Series:
     series = row.of(case)
     assert series is not None
-    return series.summary.p50
+    return series
 
 
 def measured(request: Request, progress: Progress) -> Benchmark:
@@ -151,14 +158,14 @@ def main() -> None:
     arguments = parser.parse_args()
     rows, left_out = choose_rows(arguments.rows.split(","))
     pictures = photographs(arguments.images, None if arguments.suite == "decode" else 1)
-    variant = arguments.bundle.name.split("-")[0]
+    variant, processors = arguments.bundle.name.split("-")[0], usable_processors()
     request = Request(
         bundle=arguments.bundle,
         rows=tuple(rows),
         left_out=left_out,
         sources=tuple(pictures),
         qualities=QUALITIES if arguments.suite == "entropy" else (4.0,),
-        threads=tuple(range(1, cores() + 1)) if arguments.suite == "threads" else (cores(),),
+        threads=tuple(range(1, processors + 1)) if arguments.suite == "threads" else (processors,),
         weights=arguments.weights or Path("export") / variant,
         min_seconds=arguments.min_seconds,
         min_count=arguments.min_count,
@@ -170,17 +177,9 @@ def main() -> None:
             runs = by_size(request, arguments.sizes, progress)
         else:
             runs = [measured(request, progress)]
-    print(f"{_shown(arguments.suite, runs)}\n\n{write_runs(arguments.suite, runs, arguments.results)}")
+    from benchmarks.latency_tables import suite_tables
 
-
-def _shown(suite: str, runs: Sequence[Benchmark]) -> str:
-    from benchmarks.readme_table import decode_table
-
-    if suite == "decode":
-        return decode_table(runs[0])
-    if suite == "sizes":
-        return markdown(sizes_table(runs))
-    return markdown(threads_table(runs[0]) if suite == "threads" else entropy_table(runs[0]))
+    print(f"{suite_tables(arguments.suite, runs)}\n\n{write_runs(arguments.suite, runs, arguments.results)}")
 
 
 if __name__ == "__main__":

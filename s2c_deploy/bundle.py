@@ -17,7 +17,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,14 @@ def graph_names(config: ModelConfig) -> list[str]:
     """The graphs of a bundle, in the order of decoding after those of the encoder."""
     contexts = [f"context_{k}_{part}" for k in range(len(config.groups)) for part in ("anchor", "nonanchor")]
     return ["g_a", "h_a", "h_s", *contexts, "g_s"]
+
+
+def chosen_graphs(config: ModelConfig, asked: Sequence[str]) -> list[str]:
+    """Those asked for, all where none is named, in the order of ``graph_names``; InputError for unknown names."""
+    names = graph_names(config)
+    if unknown := sorted(set(asked) - set(names)):
+        raise InputError(f"graphs: expected some of {', '.join(names)}, found {', '.join(unknown)}")
+    return [name for name in names if not asked or name in asked]
 
 
 def exact_graphs(config: ModelConfig) -> list[str]:
@@ -119,6 +127,13 @@ class Bundle:
                 )
             graphs = graphs | self.manifest["float16"]["graphs"]
         return self.path / str(graphs[name]["file"])
+
+
+def copy_files(bundle: Path, manifest: Mapping[str, Any], target: Path) -> None:
+    """Copies what the manifest lists, and the manifest, into a new folder; engines are not of it.  OSError."""
+    target.mkdir(parents=True)
+    for name in (MANIFEST, *manifest["files"]):
+        shutil.copyfile(bundle / name, target / name)
 
 
 def open_bundle(path: Path) -> Bundle:

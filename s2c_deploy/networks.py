@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from s2c_deploy.bundle import Bundle, exact_graphs, load_arrays
+from s2c_deploy.engine.host import usable_processors
 from s2c_deploy.errors import EngineError
 from s2c_deploy.manifest import FLOAT_GRAPHS, KNOWN_ANSWERS
 from s2c_deploy.runtime import ENGINE_BACKENDS, Runner, backend_status, choose_backend, open_runner
-from s2c_deploy.runtime.probe import compare, known_probes
+from s2c_deploy.runtime.probe import first_failure
 
 
 def can_run(bundle: Bundle, backend: str) -> bool:
@@ -79,7 +78,7 @@ class Networks:
     @property
     def threads(self) -> int:
         """How many threads the coder may use: as many as the engine was given, or one per processor."""
-        return self._threads or os.cpu_count() or 1
+        return self._threads or usable_processors()
 
     def __getitem__(self, graph: str) -> Runner:
         if graph not in self._runners:
@@ -88,18 +87,17 @@ class Networks:
 
     def _open(self, graph: str) -> Runner:
         exact = graph in self._exact
-        probes = known_probes(graph, self._answers, exact=exact)
-        if not all(probe.outputs for probe in probes):
-            raise EngineError(f"{graph}: expected known answers in {KNOWN_ANSWERS}, found none")
         runner = self.open_graph(graph)
-        for probe in probes:
-            failure = compare(graph, runner, probe, exact=exact).failure
+        try:
+            failure = first_failure(graph, runner, self._answers, exact=exact)
             if failure is not None:
-                runner.close()
                 raise EngineError(
                     f"{self.backend} fails the known-answer test: {failure}",
                     hint="use another --backend, and report this engine's version",
                 )
+        except BaseException:
+            runner.close()
+            raise
         return runner
 
     def open_graph(self, graph: str) -> Runner:

@@ -19,7 +19,7 @@ from s2c_deploy.latent import CodePass, Indexes, LatentCoder, Symbols
 from s2c_deploy.manifest import KNOWN_ANSWERS
 from s2c_deploy.networks import open_graph
 from s2c_deploy.runtime import GPU_BACKENDS, Runner
-from s2c_deploy.runtime.probe import compare, known_probes
+from s2c_deploy.runtime.probe import first_failure
 from s2c_deploy.runtime.runner import FloatArray
 
 Graphs = Mapping[str, Runner]
@@ -122,10 +122,8 @@ def check_known_answers(bundle: Bundle, graphs: Graphs) -> None:
     """EngineError with the first value that an exact graph gets wrong of the bundle's known answers."""
     answers = load_arrays(bundle.path / KNOWN_ANSWERS)
     for name in exact_graphs(bundle.config):
-        for probe in known_probes(name, answers, exact=True):
-            failure = compare(name, graphs[name], probe, exact=True).failure
-            if failure is not None:
-                raise EngineError(f"known-answer test: {failure}", hint="do not decode with this engine")
+        if failure := first_failure(name, graphs[name], answers, exact=True):
+            raise EngineError(f"known-answer test: {failure}", hint="do not decode with this engine")
 
 
 def encode(bundle: Bundle, graphs: Graphs, image: Pixels, quality: float) -> Coded:

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
+from commands import Run, runner
 from PIL import Image as Pil
 
 from s2c_deploy.engine.host import Host, this_host
@@ -17,6 +18,12 @@ from s2c_deploy.image import Pixels, read_image
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPH = ROOT / "export" / "photographs" / "kodim23.png"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Runs the command line in an empty folder, its own."""
+    return runner(monkeypatch, capsys, tmp_path)
 
 
 @pytest.fixture(scope="session")

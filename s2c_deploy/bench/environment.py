@@ -6,22 +6,18 @@ import os
 import platform
 import subprocess
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import s2c_deploy
 from s2c_deploy.bundle import Bundle
+from s2c_deploy.engine.host import usable_processors
 from s2c_deploy.evaluation.evaluate import processor
+from s2c_deploy.runtime.backends import installed_version
 
 _PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "compressai", "tensorrt", "tensorrt-rtx")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_AFFINITY", "GOMP_CPU_AFFINITY")
 _CPU = Path("/sys/devices/system/cpu")
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load() -> list[float] | None:
@@ -37,14 +33,14 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "commit": _commit(),
         "processor": processor(),
         "processors": os.cpu_count(),
-        "usable_processors": cores(),
+        "usable_processors": usable_processors(),
         "governor": _line(_CPU / "cpu0/cpufreq/scaling_governor"),
         "clock_khz": _line(_CPU / "cpu0/cpufreq/scaling_cur_freq"),
         "boost": _line(_CPU / "cpufreq/boost"),
         "memory_bytes": _memory(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
+        "versions": {name: found for name in _PACKAGES if (found := installed_version(name)) is not None},
         "variables": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
         "load_before": load(),
         "bundle": bundle.config.name,
@@ -65,13 +61,6 @@ def _line(path: Path) -> str | None:
     try:
         return path.read_text(encoding="ascii").strip()
     except OSError:
-        return None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
         return None
 
 

@@ -19,6 +19,7 @@ from s2c_deploy.bench.result import Benchmark, Measured, RowResult, Series, Thro
 from s2c_deploy.bench.rows import Row, known_rows
 from s2c_deploy.bench.worker import Coded, Decoded, Job, Opened, RowLostError, Sample, Setup, Worker
 from s2c_deploy.bundle import open_bundle
+from s2c_deploy.engine.host import usable_processors
 from s2c_deploy.errors import EngineError, InputError
 from s2c_deploy.runtime import choose_backend
 
@@ -304,7 +305,7 @@ def _series(case: str, operation: str, samples: Sequence[tuple[int, Sample]]) ->
 def _throughput(entrant: _Entrant, request: Request, case: Case, streams: Streams) -> Throughput:
     """A process per processor, one thread each, all at once: the machine's pictures per second, which is not one over
     the latency."""
-    processes = environment.cores()
+    processes = usable_processors()
     setup = replace(entrant.setup, threads=1)
     workers = [Worker(entrant.row, setup) for _ in range(processes)]
     try:

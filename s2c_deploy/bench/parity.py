@@ -30,6 +30,8 @@ FLOAT32 = Limits(delta_psnr=0.01, agreement=55.0)
 FLOAT16 = Limits(delta_psnr=0.02, agreement=48.0)
 BFLOAT16 = Limits(delta_psnr=0.1, agreement=38.0)
 OTHER_SYMBOLS = Limits(delta_psnr=0.25, agreement=30.0)
+#: By precision of g_s, where the symbols are the encoder's.
+LIMITS = {"float32": FLOAT32, "float16": FLOAT16, "bfloat16": BFLOAT16}
 
 
 @dataclass(frozen=True, kw_only=True)

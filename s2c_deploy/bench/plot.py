@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any
 
 from s2c_deploy.bench.result import Benchmark, Measured
 from s2c_deploy.bench.stages import STAGES
 from s2c_deploy.bench.tables import ranked, stage_means
-from s2c_deploy.evaluation.plot import COLORS, require_plotting
+from s2c_deploy.evaluation.plot import COLORS, rendered, svg_element
 
 
 def latency_svg(benchmark: Benchmark, case: Measured, operation: str) -> str:
@@ -81,15 +80,4 @@ def sizes_svg(benchmark: Benchmark, operation: str) -> str:
 
 
 def _svg(draw: Callable[[Any], None], *, height: float) -> str:
-    """An ``<svg>`` element; the same figures give the same text."""
-    require_plotting()
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({"svg.hashsalt": "s2c-deploy", "font.size": 9}):
-        figure = Figure(figsize=(8.5, height), layout="constrained")
-        draw(figure.add_subplot())
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    text = file.getvalue()
-    return text[text.index("<svg") :]
+    return svg_element(rendered(lambda figure: draw(figure.add_subplot()), "svg", width=8.5, height=height))

@@ -11,12 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
 
-from s2c_deploy.bench.parity import BFLOAT16, FLOAT16, FLOAT32, OTHER_SYMBOLS, Limits
+from s2c_deploy.bench.parity import LIMITS, OTHER_SYMBOLS, Limits
 from s2c_deploy.bench.stages import StageClock, StagedCodec, TimedNetworks
 from s2c_deploy.bundle import open_bundle
 from s2c_deploy.codec import Pixels
 from s2c_deploy.errors import InputError
 from s2c_deploy.runtime import BACKENDS, ENGINE_BACKENDS, backend_status
+from s2c_deploy.runtime.backends import PROVIDERS
 
 Kind = Literal["engine", "pytorch", "reference"]
 
@@ -52,10 +53,14 @@ class Row:
     open: Opener
     wants: str
     precision: str = "float32"
-    limits: Limits = FLOAT32
     own_streams: bool = False
     obstacle: str | None = None
     reluctance: str | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """How far its pictures may be from the encoder's."""
+        return OTHER_SYMBOLS if self.own_streams else LIMITS[self.precision]
 
 
 def open_engine(bundle: Path, weights: Path | None, threads: int, *, backend: str, synthesis: str) -> StagedCodec:
@@ -92,13 +97,6 @@ def known_rows() -> dict[str, Row]:
     return {row.name: row for row in rows}
 
 
-_PROVIDERS = {
-    "onnxruntime": "CPUExecutionProvider",
-    "onnxruntime-cuda": "CUDAExecutionProvider",
-    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
-}
-
-
 def _engines() -> list[Row]:
     rows = []
     for backend in BACKENDS:
@@ -109,10 +107,9 @@ def _engines() -> list[Row]:
                 kind="pytorch" if backend == "torch" else "engine",
                 description=f"the bundle's graphs on {backend} {status.version or ''}".rstrip(),
                 open=partial(open_engine, backend=backend, synthesis="auto"),
-                wants=_PROVIDERS.get(backend, backend),
+                wants=PROVIDERS.get(backend, (backend,))[0],
                 # What ``build`` makes of g_s; engines built in float32 are reported as what they are.
                 precision="float16" if backend in ENGINE_BACKENDS else "float32",
-                limits=FLOAT16 if backend in ENGINE_BACKENDS else FLOAT32,
                 obstacle=None if status.usable else status.advice,
             )
         )
@@ -125,7 +122,6 @@ def _engines() -> list[Row]:
             open=partial(open_engine, backend="openvino", synthesis="bfloat16"),
             wants="openvino",
             precision="bfloat16",
-            limits=BFLOAT16,
             obstacle=openvino.obstacle,
             reluctance=_no_bfloat16(),
         )
@@ -142,7 +138,6 @@ def _pytorch() -> list[Row]:
             open=partial(open_torch, way=way),
             wants="torch",
             precision=way.precision,
-            limits=FLOAT32 if way.precision == "float32" else BFLOAT16,
             obstacle=_missing("torch", "onnx", "safetensors") or (compiler if way.compiled else None),
             reluctance=reluctance,
         )
@@ -173,7 +168,6 @@ def _reference() -> Row:
         description="the same weights in eager PyTorch, float entropy networks, CompressAI's coder with Python lists",
         open=open_reference,
         wants="compressai",
-        limits=OTHER_SYMBOLS,
         own_streams=True,
         obstacle=_missing("torch", "onnx", "safetensors") or _missing("compressai"),
     )

@@ -25,7 +25,7 @@ from s2c_deploy.runtime.runner import FloatArray, Runner
 
 #: Stages of either direction, in the order of the work.  read: file to bytes; parse: container and checksums; entropy:
 #: the coder; contexts: h_s and the context networks; latents: integers and floats between coder and networks; colour:
-#: padding, cropping, rounding, uint8; pack: container.
+#: padding, cropping, rounding, uint8.
 STAGES = {
     "decode": ("read", "parse", "entropy", "contexts", "latents", "g_s", "colour"),
     "encode": ("colour", "g_a", "contexts", "latents", "entropy"),

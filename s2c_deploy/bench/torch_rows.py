@@ -17,6 +17,7 @@ from s2c_deploy.bench.stages import StageClock, StagedCodec, TimedNetworks
 from s2c_deploy.bundle import Bundle, open_bundle
 from s2c_deploy.errors import InputError
 from s2c_deploy.export.checkpoint import Checkpoint, load_checkpoint
+from s2c_deploy.manifest import FLOAT_GRAPHS
 from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
 from s2c_deploy.runtime.torch_runner import TorchRunner
 
@@ -64,7 +65,7 @@ class ModuleNetworks(TimedNetworks):
         self._model, self._way = checkpoint.model, way
 
     def untimed(self, graph: str) -> Runner:
-        if graph not in ("g_a", "h_a", "g_s"):
+        if graph not in FLOAT_GRAPHS:
             return TorchRunner(
                 self._bundle.graph(graph), threads=self._threads, channels_last=self._way.channels_last
             )

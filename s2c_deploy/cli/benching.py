@@ -129,9 +129,9 @@ def _check_batch(text: str) -> None:
 
 def _threads(text: str) -> tuple[int, ...]:
     if text == "auto":
-        from s2c_deploy.bench.environment import cores
+        from s2c_deploy.engine.host import usable_processors
 
-        return (cores(),)
+        return (usable_processors(),)
     try:
         counts = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:

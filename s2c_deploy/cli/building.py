@@ -70,9 +70,9 @@ def build(
     made = build_targets(
         open_bundle(bundle_to_write_with(bundle)),
         _targets(targets),
-        compute_capabilities=_list(compute_capability),
+        compute_capabilities=comma_list(compute_capability),
         profiles=profile or [],
-        graphs=_list(graphs),
+        graphs=comma_list(graphs),
         precision=precision,
         options=BuildOptions(
             memory_limit=memory_limit << 20 if memory_limit is not None else None,
@@ -267,7 +267,7 @@ def _print(entries: Sequence[Entry], as_json: bool) -> None:
 def _targets(text: str) -> list[str]:
     from s2c_deploy.engine import TARGETS, installed_targets
 
-    asked = _list(text)
+    asked = comma_list(text)
     if unknown := [target for target in asked if target not in TARGETS]:
         raise InputError(f"--targets: expected {', '.join(TARGETS)}, found {', '.join(unknown)}")
     found = asked or installed_targets()
@@ -276,5 +276,6 @@ def _targets(text: str) -> list[str]:
     return found
 
 
-def _list(text: str) -> list[str]:
+def comma_list(text: str) -> list[str]:
+    """What stands between commas; empty parts are dropped."""
     return [part.strip() for part in text.split(",") if part.strip()]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from s2c_deploy.cli.building import BundleArgument, _list
+from s2c_deploy.cli.building import BundleArgument, comma_list
 from s2c_deploy.cli.bundles import bundle_to_write_with
 from s2c_deploy.cli.coding import BackendOption, JsonOption, MaxPixelsOption, ThreadsOption
 from s2c_deploy.presets import MAX_PIXELS
@@ -87,7 +87,7 @@ def trtexec(
         version=version,
         precision=precision,
         profile=Profile.parse(profile),
-        graphs=_list(graphs),
+        graphs=comma_list(graphs),
     )
     if as_json:
         records = [

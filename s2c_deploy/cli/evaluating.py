@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from s2c_deploy.cli.building import comma_list
 from s2c_deploy.cli.bundles import bundle_to_write_with
 from s2c_deploy.cli.coding import BackendOption, ForceOption, ThreadsOption
 from s2c_deploy.errors import EngineError, InputError
@@ -108,7 +109,7 @@ def check_outputs(outputs: list[Path], force: bool) -> None:
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    names = tuple(comma_list(text))
     return () if names == ("none",) else names
 
 

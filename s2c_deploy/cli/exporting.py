@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from s2c_deploy.cli.building import (
     CapabilityOption,
     ProfileOption,
-    _list,
     build_targets,
+    comma_list,
     made_record,
     made_table,
 )
@@ -21,6 +22,9 @@ from s2c_deploy.cli.bundles import ENGINES
 from s2c_deploy.cli.coding import ForceOption, JsonOption
 from s2c_deploy.errors import DependencyError, InputError
 from s2c_deploy.presets import model_config
+
+if TYPE_CHECKING:
+    from s2c_deploy.bundle import Bundle
 
 PresetOption = Annotated[str, typer.Option(help="tiny, small, base or large.")]
 WEIGHTS, PHOTOGRAPHS = Path("export"), Path("export/photographs")
@@ -99,28 +103,11 @@ def export(
         bundle = export_bundle(
             checkpoint, target, images=images, precision=precision, io=io, progress=status.update
         )
-    size = sum(entry["size"] for entry in bundle.manifest["files"].values())
-    worst = max(graph["parity"]["relative_difference"] for graph in bundle.manifest["graphs"].values())
-    record: dict[str, Any] = {
-        "bundle": str(target),
-        "fingerprint": bundle.fingerprint.hex(),
-        "graphs": len(bundle.manifest["graphs"]),
-        "bytes": size,
-        "worst_relative_difference": worst,
-        "seconds": round(time.perf_counter() - started, 2),
-    }
-    half = bundle.manifest.get("float16")
-    if half is not None:
-        record["float16"] = {
-            "worst_loss_db": max(max(row.values()) for row in half["gate"]["loss_db"].values()),
-            "float32_nodes": {
-                name: len(graph["float32_nodes"]) for name, graph in sorted(half["graphs"].items())
-            },
-        }
+    record = _record(bundle, target, time.perf_counter() - started)
     made = build_targets(
         bundle,
         libraries,
-        compute_capabilities=_list(compute_capability),
+        compute_capabilities=comma_list(compute_capability),
         profiles=profile or [],
         precision=precision,
     )
@@ -131,25 +118,51 @@ def export(
     if as_json:
         typer.echo(json.dumps(record, indent=1))
         return
-    typer.echo(
-        f"{target}: {record['graphs']} graphs, {size / 1e6:.1f} MB, fingerprint {bundle.fingerprint.hex()[:16]}, "
-        f"exported in {record['seconds']} s\n"
-        f"parity with PyTorch: exact graphs 0 differing values, float graphs within {worst:.1e}"
-    )
-    if half is not None:
-        kept = ", ".join(f"{name} {n}" for name, n in record["float16"]["float32_nodes"].items())
-        typer.echo(
-            f"FP16 graphs lose at most {record['float16']['worst_loss_db']:.4f} dB; nodes left in float32: {kept}"
-        )
+    _report(record)
     if made:
         typer.echo(made_table(made))
     if triton is not None:
         typer.echo(f"tritonserver --model-repository {triton}")
 
 
+def _record(bundle: Bundle, target: Path, seconds: float) -> dict[str, Any]:
+    """What was exported, as JSON's types."""
+    record: dict[str, Any] = {
+        "bundle": str(target),
+        "fingerprint": bundle.fingerprint.hex(),
+        "graphs": len(bundle.manifest["graphs"]),
+        "bytes": sum(entry["size"] for entry in bundle.manifest["files"].values()),
+        "worst_relative_difference": max(
+            graph["parity"]["relative_difference"] for graph in bundle.manifest["graphs"].values()
+        ),
+        "seconds": round(seconds, 2),
+    }
+    half = bundle.manifest.get("float16")
+    if half is not None:
+        record["float16"] = {
+            "worst_loss_db": max(max(row.values()) for row in half["gate"]["loss_db"].values()),
+            "float32_nodes": {
+                name: len(graph["float32_nodes"]) for name, graph in sorted(half["graphs"].items())
+            },
+        }
+    return record
+
+
+def _report(record: Mapping[str, Any]) -> None:
+    typer.echo(
+        f"{record['bundle']}: {record['graphs']} graphs, {record['bytes'] / 1e6:.1f} MB, "
+        f"fingerprint {record['fingerprint'][:16]}, exported in {record['seconds']} s\n"
+        "parity with PyTorch: exact graphs 0 differing values, "
+        f"float graphs within {record['worst_relative_difference']:.1e}"
+    )
+    if half := record.get("float16"):
+        kept = ", ".join(f"{name} {n}" for name, n in half["float32_nodes"].items())
+        typer.echo(f"FP16 graphs lose at most {half['worst_loss_db']:.4f} dB; nodes left in float32: {kept}")
+
+
 def _libraries(targets: str) -> list[str]:
     """The targets beside onnx; what is missing is said before the export, not after it."""
-    asked = _list(targets)
+    asked = comma_list(targets)
     libraries = [target for target in asked if target != "onnx"]
     if len(libraries) == len(asked):
         raise InputError(f"--targets: expected onnx among them, found {targets!r}", hint="engines are built from it")

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2c_deploy.bitstream import DEFAULT_MAX_PIXELS, round_quality
-from s2c_deploy.bundle import Bundle
+from s2c_deploy.bundle import Bundle, copy_files
 from s2c_deploy.errors import InputError
-from s2c_deploy.manifest import MANIFEST
 from s2c_deploy.runtime import BACKENDS
 
 #: Model: (direction, inputs, outputs), tensors as (name, type, dimensions, optional).
@@ -116,9 +115,7 @@ def _write_model(bundle: Bundle, folder: Path, options: TritonOptions) -> None:
 
 def _copy_bundle(bundle: Bundle, target: Path) -> None:
     """The files that the manifest lists, and engines: whether those may be loaded is decided where they will run."""
-    target.mkdir()
-    for name in (MANIFEST, *bundle.manifest["files"]):
-        shutil.copyfile(bundle.path / name, target / name)
+    copy_files(bundle.path, bundle.manifest, target)
     for engines in bundle.path.glob("tensorrt*"):
         shutil.copytree(engines, target / engines.name)
 

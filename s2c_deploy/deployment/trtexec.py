@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2c_deploy.bundle import Bundle, graph_names
+from s2c_deploy.bundle import Bundle, chosen_graphs
 from s2c_deploy.engine.profiles import DEFAULT_PROFILE, Profile, Shape
 from s2c_deploy.errors import InputError
 
@@ -51,10 +51,7 @@ def commands(
         raise InputError(f"version: expected {', '.join(TOOLS)}, found {version!r}")
     if precision not in ("float32", "float16"):
         raise InputError(f"precision: expected float32, float16, found {precision!r}")
-    names = graph_names(bundle.config)
-    if unknown := [name for name in graphs if name not in names]:
-        raise InputError(f"graphs: expected some of {', '.join(names)}, found {', '.join(unknown)}")
-    chosen = [name for name in names if not graphs or name in graphs]
+    chosen = chosen_graphs(bundle.config, graphs)
     return [_command(bundle, name, folder, version, precision, profile) for name in chosen]
 
 

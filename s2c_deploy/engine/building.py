@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from s2c_deploy.bundle import Bundle, exact_graphs, graph_names, load_arrays
+from s2c_deploy.bundle import Bundle, chosen_graphs, exact_graphs, load_arrays
 from s2c_deploy.engine.builder import (
     TACTICS,
     BuildError,
@@ -84,7 +84,7 @@ def build_bundle(
     """
     host, options = this_host(), options if options is not None else BuildOptions()
     chosen = _capabilities(library, host, compute_capabilities)
-    names = _graphs(bundle, graphs)
+    names = chosen_graphs(bundle.config, graphs)
     if precision not in ("float32", "float16"):
         raise InputError(f"precision: expected float32, float16, found {precision!r}")
     own_answers = load_arrays(bundle.path / KNOWN_ANSWERS)
@@ -191,13 +191,6 @@ def _capabilities(library: Library, host: Host, asked: Sequence[str]) -> list[st
     if host.compute_capability in known:
         return [host.compute_capability]
     return [capability for capability in COMPUTE_CAPABILITIES if capability in known]
-
-
-def _graphs(bundle: Bundle, asked: Sequence[str]) -> list[str]:
-    names = graph_names(bundle.config)
-    if unknown := sorted(set(asked) - set(names)):
-        raise InputError(f"graphs: expected some of {', '.join(names)}, found {', '.join(unknown)}")
-    return [name for name in names if name in asked] if asked else names
 
 
 def _described(

@@ -14,13 +14,13 @@ import numpy as np
 from s2c_deploy.bundle import Bundle, exact_graphs, load_arrays
 from s2c_deploy.engine.host import Host
 from s2c_deploy.engine.identity import Identity
-from s2c_deploy.engine.profiles import Profile, Size
+from s2c_deploy.engine.profiles import Profile, Size, shapes_at
 from s2c_deploy.engine.trust import Trust
 from s2c_deploy.errors import DependencyError, EngineError
 from s2c_deploy.manifest import KNOWN_ANSWERS
-from s2c_deploy.presets import EXACT_INPUTS, HYPER_STRIDE, LATENT_STRIDE
+from s2c_deploy.presets import EXACT_INPUTS, LATENT_STRIDE
 from s2c_deploy.runtime import Runner, choose_backend, open_runner
-from s2c_deploy.runtime.probe import Probe, compare, known_probes, probe_arrays, probe_from_arrays
+from s2c_deploy.runtime.probe import Probe, compare, first_failure, probe_arrays, probe_from_arrays
 from s2c_deploy.runtime.runner import FloatArray
 
 Answers = Mapping[str, FloatArray]
@@ -72,11 +72,8 @@ def _questions(bundle: Bundle, graph: str, width: int, height: int) -> dict[str,
     """Random integers over the proven ranges, the same at every call."""
     rng = np.random.default_rng(width * 65536 + height)
     inputs = {}
-    for tensor in bundle.manifest["graphs"][graph]["inputs"]:
-        name, channels = tensor["name"], tensor["shape"][1]
-        stride = HYPER_STRIDE if name == "z_hat" else LATENT_STRIDE
+    for name, shape in shapes_at(bundle.manifest["graphs"][graph]["inputs"], (width, height)).items():
         low, high = EXACT_INPUTS[name]
-        shape = (1, channels, height // stride, width // stride)
         inputs[name] = rng.integers(low, high, shape, endpoint=True).astype(np.float32)
     return inputs
 
@@ -100,11 +97,9 @@ def check_runner(bundle: Bundle, graph: str, runner: Runner, *, profiles: Sequen
     own = load_arrays(bundle.path / KNOWN_ANSWERS)
     exact = graph in exact_graphs(bundle.config)
     asked = [f"{w}x{h}" for w, h in answered_sizes(own)]
-    for probe in known_probes(graph, own, exact=exact):
-        if failure := compare(graph, runner, probe, exact=exact).failure:
-            return Check(sizes=tuple(asked), failure=failure)
-    if not exact:
-        return Check(sizes=tuple(asked), failure=None)
+    failure = first_failure(graph, runner, own, exact=exact)
+    if failure is not None or not exact:
+        return Check(sizes=tuple(asked), failure=failure)
     sizes = dict.fromkeys(size for profile in profiles for size in (profile.min, profile.opt, profile.max))
     reference = _reference(bundle, graph)
     try:

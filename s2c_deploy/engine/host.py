@@ -1,8 +1,9 @@
-"""The GPU and driver of this machine, asked of the CUDA driver itself: no CUDA package is needed."""
+"""This machine: the processors for this process; GPU and driver, asked of the CUDA driver without a CUDA package."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ class Host:
     gpu: str | None = None
     compute_capability: str | None = None
     driver: str | None = None
+
+
+def usable_processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def this_host() -> Host:

@@ -55,15 +55,21 @@ class Profile:
 
         Dimensions in the order batch, channels, height, width; the batch is 1.
         """
-        found: dict[str, tuple[Shape, Shape, Shape]] = {}
-        for tensor in inputs:
-            _, channels, *sides = tensor["shape"]
-            if not any(isinstance(side, str) for side in sides):
-                continue
-            stride = _STRIDES.get(tensor["name"], LATENT_STRIDE)
-            sizes = [(1, int(channels), h // stride, w // stride) for w, h in (self.min, self.opt, self.max)]
-            found[str(tensor["name"])] = (sizes[0], sizes[1], sizes[2])
-        return found
+        free = [tensor for tensor in inputs if any(isinstance(side, str) for side in tensor["shape"][2:])]
+        low, typical, high = (shapes_at(free, size) for size in (self.min, self.opt, self.max))
+        return {name: (low[name], typical[name], high[name]) for name in low}
+
+
+def shapes_at(inputs: Sequence[Mapping[str, Any]], size: Size) -> dict[str, Shape]:
+    """The shape of every input at one picture's size, sides that are fixed as they are; ``inputs`` as in ``shapes``."""
+    found: dict[str, Shape] = {}
+    for tensor in inputs:
+        _, channels, *sides = tensor["shape"]
+        stride = _STRIDES.get(tensor["name"], LATENT_STRIDE)
+        free = (size[1] // stride, size[0] // stride)
+        spatial = (side if isinstance(given, str) else int(given) for given, side in zip(sides, free, strict=True))
+        found[str(tensor["name"])] = (1, int(channels), *spatial)
+    return found
 
 
 DEFAULT_PROFILE = Profile(min=(64, 64), opt=(768, 512), max=(2048, 2048))

@@ -157,8 +157,7 @@ class EngineStore:
         """Deletes one engine and its record."""
         with suppress(EngineError):
             self.trust.forget(_claimed(path).sha256)
-        for file in (path, _beside(path, SIDECAR), _beside(path, LOG)):
-            file.unlink(missing_ok=True)
+        _unlink(path)
 
     def entries(self, *, thorough: bool = True) -> list[Entry]:
         """Every engine file under the bundle, checked; thorough: its bytes, too."""
@@ -192,8 +191,7 @@ class EngineStore:
         # A damaged sidecar may claim the hash of an engine that is good.
         kept = {entry.identity.sha256 for entry in entries if entry not in doomed and entry.identity is not None}
         for entry in () if dry_run else doomed:
-            for file in (entry.path, _beside(entry.path, SIDECAR), _beside(entry.path, LOG)):
-                file.unlink(missing_ok=True)
+            _unlink(entry.path)
             if entry.identity is not None and entry.identity.sha256 not in kept:
                 self.trust.forget(entry.identity.sha256)
         return doomed
@@ -292,6 +290,12 @@ def _claimed(path: Path) -> Identity:
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
+
+
+def _unlink(path: Path) -> None:
+    """An engine and what stands beside it."""
+    for file in (path, _beside(path, SIDECAR), _beside(path, LOG)):
+        file.unlink(missing_ok=True)
 
 
 def _check_size(path: Path, identity: Identity) -> None:

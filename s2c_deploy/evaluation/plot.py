@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,30 +43,46 @@ def write_plot(evaluation: Evaluation, path: Path) -> None:
 
 def svg(evaluation: Evaluation) -> str:
     """The curves as an ``<svg>`` element to stand inside a page."""
-    text = _draw(evaluation, "svg").decode("utf-8")
-    return text[text.index("<svg") :]
+    return svg_element(_draw(evaluation, "svg"))
 
 
 def _draw(evaluation: Evaluation, kind: str) -> bytes:
-    require_plotting()
-    import matplotlib
-    from matplotlib.figure import Figure
-
     curves = curves_of(evaluation, ("bundle", "codec", "reference"))
     metrics: list[Metric] = ["psnr"]
     if any(curve.kind == "bundle" and curve.quality("ms_ssim") for curve in curves):
         metrics.append("ms_ssim")
-    with matplotlib.rc_context({"svg.hashsalt": "s2c-deploy", "font.size": 9}):
-        figure = Figure(figsize=(6.2 * len(metrics), 5.6), layout="constrained")
+
+    def draw(figure: Any) -> None:
         for number, metric in enumerate(metrics):
             _panel(figure.add_subplot(1, len(metrics), number + 1), curves, metric)
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2 * len(metrics))
         figure.suptitle(f"Rate and distortion, means over {named_pictures(evaluation)}")
+
+    return rendered(draw, kind, width=6.2 * len(metrics), height=5.6)
+
+
+def rendered(draw: Callable[[Any], None], kind: str, *, width: float, height: float) -> bytes:
+    """A .png or .svg of a figure, sides in inches, that ``draw`` fills; DependencyError without matplotlib.
+
+    No date and no links inside: the same figure gives the same file.
+    """
+    require_plotting()
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.hashsalt": "s2c-deploy", "font.size": 9}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure)
         file = io.BytesIO()
-        # no date and no links inside: the same curves give the same file
         empty = dict.fromkeys(("Creator", "Date", "Format", "Type")) if kind == "svg" else {"Software": None}
         figure.savefig(file, format=kind, dpi=150, metadata=empty)
     return file.getvalue()
+
+
+def svg_element(file: bytes) -> str:
+    """The ``<svg>`` element of an .svg file, to stand inside a page."""
+    text = file.decode("utf-8")
+    return text[text.index("<svg") :]
 
 
 def _panel(axes: Any, curves: list[Curve], metric: Metric) -> None:

@@ -47,6 +47,12 @@ _BACKENDS = {
 BACKENDS = tuple(_BACKENDS)
 #: Backends that run built engines (docs/engines.md), in the order that ``auto`` prefers them.
 ENGINE_BACKENDS = tuple(name for name, backend in _BACKENDS.items() if backend.engines)
+#: ONNX Runtime's providers by backend; those after the first take the nodes that the first cannot.
+PROVIDERS = {
+    "onnxruntime": ("CPUExecutionProvider",),
+    "onnxruntime-cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "onnxruntime-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+}
 GPU_BACKENDS = tuple(name for name, backend in _BACKENDS.items() if backend.gpu)
 #: Of a float graph's arithmetic; exact graphs know float32 only.  auto: float32, or what an engine was built in.
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -68,7 +74,7 @@ def backend_status(name: str) -> BackendStatus:
     backend = _BACKENDS[name]
     version, missing = None, _missing(backend)
     if backend.modules[0] not in missing:
-        versions = [v for d in backend.distributions if (v := _version(d)) is not None]
+        versions = [v for d in backend.distributions if (v := installed_version(d)) is not None]
         version = versions[0] if versions else "unknown"
     if missing:
         advice = f"pip install 's2c-deploy[{backend.extra}]'"
@@ -80,7 +86,7 @@ def backend_status(name: str) -> BackendStatus:
 def _missing(backend: _Backend) -> list[str]:
     """Modules that cannot be found.  Two distributions share the module onnxruntime: only one of them knows GPUs."""
     missing = [module for module in backend.modules if not _found(module)]
-    if not missing and backend.gpu and not backend.engines and _version(backend.distributions[0]) is None:
+    if not missing and backend.gpu and not backend.engines and installed_version(backend.distributions[0]) is None:
         missing = list(backend.modules)
     return missing
 
@@ -92,7 +98,8 @@ def _found(module: str) -> bool:
         return False
 
 
-def _version(distribution: str) -> str | None:
+def installed_version(distribution: str) -> str | None:
+    """Of a package as pip names it; None where it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -11,14 +11,9 @@ import onnxruntime as ort
 
 from s2c_deploy.engine.profiles import DEFAULT_PROFILE
 from s2c_deploy.errors import DependencyError, EngineError
+from s2c_deploy.runtime.backends import PROVIDERS
 from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
 
-#: Backend to its providers; those after the first take the nodes that the first cannot.
-PROVIDERS = {
-    "onnxruntime": ("CPUExecutionProvider",),
-    "onnxruntime-cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
-    "onnxruntime-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
-}
 #: Most pictures in one call: the known answers come in fours.
 _BATCH = 4
 _RECORD = "session.record_ep_graph_assignment_info"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from s2c_deploy.errors import EngineError
+from s2c_deploy.manifest import KNOWN_ANSWERS
 from s2c_deploy.runtime.runner import FloatArray, Runner
 
 #: Largest difference of a float graph's output, relative to the output's largest magnitude: float32 sums in another
@@ -62,6 +64,16 @@ def compare(name: str, runner: Runner, probe: Probe, *, exact: bool) -> Comparis
                 largest=largest, differing=differing, failure=f"{failure}, of {runner.provider}"
             )
     return Comparison(largest=largest, differing=differing, failure=None)
+
+
+def first_failure(name: str, runner: Runner, answers: Mapping[str, FloatArray], *, exact: bool) -> str | None:
+    """What a runner gets wrong first of the answers of one graph in known_answers.npz, or None.  EngineError where
+    there are none."""
+    probes = known_probes(name, answers, exact=exact)
+    if not all(probe.outputs for probe in probes):
+        raise EngineError(f"{name}: expected known answers in {KNOWN_ANSWERS}, found none")
+    failures = (compare(name, runner, probe, exact=exact).failure for probe in probes)
+    return next((failure for failure in failures if failure is not None), None)
 
 
 def _first(output: str, wrong: npt.NDArray[np.bool_], expected: FloatArray, found: FloatArray) -> str:

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from s2c_deploy.errors import InputError
 from s2c_deploy.presets import ALIGNMENT
 
-#: MS-SSIM looks at five scales with 11 taps: no smaller picture has all of them.
-MS_SSIM_SIDE = 161
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from commands import Run
 from PIL import Image as Pil
 
-from s2c_deploy.cli import main as module
 from s2c_deploy.codec import Pixels
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Runs ``bench`` in an empty folder of its own; gives exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("S2C_BUNDLE", "S2C_DEBUG", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("COLUMNS", "250")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["s2c-deploy", "bench", *map(str, arguments)])
-        code = 0
-        try:
-            module.main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        return (code, *capsys.readouterr())
-
-    return call
+def run(run: Run) -> Run:
+    return partial(run, "bench")
 
 
 @pytest.fixture

@@ -7,20 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from commands import Result, Run
 from PIL import Image as Pil
 
 from s2c_deploy import __version__
 from s2c_deploy.bitstream import pack, parse
 from s2c_deploy.bundle import open_bundle
-from s2c_deploy.cli import main as module
 from s2c_deploy.codec import Codec, Pixels
 from s2c_deploy.image import read_image
 from s2c_deploy.runtime import BACKENDS
@@ -29,39 +28,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CODING = ("compress", "decompress", "inspect", "verify", "eval")
 COMMANDS = ("export", "build", "triton", *CODING, "train", "info", "doctor")
 ENGINE = ("--backend", "onnxruntime", "--threads", "1")
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Runs the command in an empty folder, its own."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("S2C_BUNDLE", "S2C_DEBUG", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("TERM", "dumb")
-
-    def call(*arguments: object) -> Result:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["s2c-deploy", *map(str, arguments)])
-        code = 0
-        try:
-            module.main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        out, err = capsys.readouterr()
-        return Result(code, out, err)
-
-    return call
 
 
 @pytest.fixture

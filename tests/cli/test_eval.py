@@ -5,38 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import Run
 from PIL import Image as Pil
 
-from s2c_deploy.cli import main as module
 from s2c_deploy.codec import Codec, Pixels
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Runs ``eval`` in an empty folder of its own; gives exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("S2C_BUNDLE", "S2C_DEBUG", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["s2c-deploy", "eval", *map(str, arguments)])
-        code = 0
-        try:
-            module.main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        return (code, *capsys.readouterr())
-
-    return call
+def run(run: Run) -> Run:
+    return partial(run, "eval")
 
 
 @pytest.fixture(scope="module")

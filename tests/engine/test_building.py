@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
-from collections.abc import Callable
 from importlib import util
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -14,6 +12,7 @@ from typing import Any
 
 import onnx
 import pytest
+from commands import Run
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pil
@@ -21,7 +20,6 @@ from safetensors.torch import save_file
 from untrained import checkpoint_of
 
 from s2c_deploy.bundle import Bundle, graph_names, open_bundle
-from s2c_deploy.cli import main as command
 from s2c_deploy.codec import Pixels
 from s2c_deploy.engine import BuildOptions, load_library
 from s2c_deploy.engine.builder import Graph, build_engine
@@ -241,27 +239,6 @@ def test_a_build_can_be_stopped(bundle: Bundle, library: Library) -> None:
 
 # the command line
 
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("S2C_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("TERM", "dumb")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["s2c-deploy", *map(str, arguments)])
-        code = 0
-        try:
-            command.main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def test_build_list_verify_prune(run: Run, bundle: Bundle, library: Library) -> None:

@@ -403,7 +403,7 @@ def test_a_backend_without_its_gpu_or_package(name: str, monkeypatch: pytest.Mon
     with pytest.raises(DependencyError, match=rf"is not installed .*s2c-deploy\[{extra}\]"):
         choose_backend(name)
     monkeypatch.setattr(backends.util, "find_spec", lambda module: True)
-    monkeypatch.setattr(backends, "_version", lambda distribution: "1")
+    monkeypatch.setattr(backends, "installed_version", lambda distribution: "1")
     with pytest.raises(EngineError, match=f"backend {name} cannot run here .*NVIDIA GPU.*use onnxruntime or openvino"):
         choose_backend(name)
 

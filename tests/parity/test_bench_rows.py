@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from s2c_deploy.bench import Benchmark, Request, Source, run_benchmark, stages
-from s2c_deploy.bench.parity import FLOAT32
 from s2c_deploy.bench.result import RowResult
 from s2c_deploy.bench.rows import Opener, Row, known_rows, open_engine
 from s2c_deploy.bench.stages import StagedCodec
@@ -80,7 +79,7 @@ def killed_later(bundle: Path, weights: Path | None, threads: int) -> StagedCode
 
 
 def sabotaged(name: str, opener: Opener, wants: str = "CPUExecutionProvider") -> Row:
-    return Row(name=name, kind="engine", description=name, open=opener, wants=wants, limits=FLOAT32)
+    return Row(name=name, kind="engine", description=name, open=opener, wants=wants)
 
 
 @pytest.fixture(scope="module")

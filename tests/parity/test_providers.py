@@ -13,6 +13,7 @@ from s2c_deploy.codec import Pixels
 from s2c_deploy.engine.host import Host, this_host
 from s2c_deploy.errors import DependencyError, EngineError
 from s2c_deploy.runtime import onnxruntime_runner, open_runner
+from s2c_deploy.runtime.backends import PROVIDERS
 from s2c_deploy.runtime.onnxruntime_runner import provider_options
 from s2c_deploy.verify import cross_decode
 
@@ -25,7 +26,7 @@ def bundle(bundle_path: Path) -> Bundle:
 
 
 def has_provider(backend: str) -> bool:
-    return onnxruntime_runner.PROVIDERS[backend][0] in ort.get_available_providers()
+    return PROVIDERS[backend][0] in ort.get_available_providers()
 
 
 def test_exact_graphs_get_float32_sums() -> None:

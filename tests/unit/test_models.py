@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from untrained import lively, small_config
 
 from s2c_deploy.errors import InputError
 from s2c_deploy.models import S2CModel
@@ -23,32 +23,7 @@ from s2c_deploy.models.model import (
     bounded_index,
     gaussian_bits,
 )
-from s2c_deploy.presets import CHANNEL_AGGREGATIONS, VARIANTS, ModelConfig, model_config
-
-
-def small_config(variant: str = "hybrid", **changes: Any) -> ModelConfig:
-    """Every part there, in widths that cost next to nothing; groups of 8, 8, 8, 8, 16."""
-    fields: dict[str, Any] = {
-        "variant": variant,
-        "preset": "test",
-        "widths": (8, 16, 24),
-        "depths": (1, 1, 1),
-        "expansion": 2,
-        "latent_channels": 48,
-        "hyper_channels": 16,
-        "context_width": 24,
-    }
-    return ModelConfig(**(fields | changes))
-
-
-def lively(module: nn.Module, seed: int = 0) -> nn.Module:
-    """A module whose residual branches, zero in a new one, all say something."""
-    torch.manual_seed(seed)
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d) and not layer.weight.any():
-            nn.init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
-    return module.eval()
-
+from s2c_deploy.presets import CHANNEL_AGGREGATIONS, VARIANTS, model_config
 
 # blocks
 

@@ -1,4 +1,4 @@
-"""The README's latency table: made from committed results, and current."""
+"""The documents' latency tables: made from committed results, and current."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import readme_table
+    from benchmarks import latency_tables
 
-    return readme_table
+    return latency_tables
 
 
 @pytest.fixture
@@ -61,16 +61,17 @@ def run(*rows: RowResult, of: Measured) -> Benchmark:
     return Benchmark(request={}, environment=environment, encoder="torch", cases=(of,), rows=rows, left_out={})
 
 
-def test_the_readmes_table_is_current(table) -> None:  # type: ignore[no-untyped-def]
-    parts = table.split((ROOT / "README.md").read_text(encoding="utf-8"))
-    if parts is None:
-        assert not table.DECODE.is_file(), f"results are committed, but README.md has no {table.START} … {table.END}"
-        pytest.skip("no latency has been recorded, and README.md has no place for it")
-    assert parts[1] == table.block(), "run: python -m benchmarks.readme_table"
+@pytest.mark.parametrize("suite", ["decode", "sizes", "threads", "entropy"])
+def test_the_documents_tables_are_current(table, suite: str) -> None:  # type: ignore[no-untyped-def]
+    document = table.DOCUMENTS[suite]
+    text = document.read_text(encoding="utf-8")
+    assert table.split(text, suite)[1] == table.block(suite), "run: python -m benchmarks.latency_tables"
 
 
 def test_without_results_it_says_so(table, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    assert table.block(tmp_path / "none.json") == table.NOTHING
+    assert table.block("sizes", tmp_path) == (
+        "Not measured for this version yet: `python -m benchmarks.latency sizes`."
+    )
 
 
 def test_a_table_of_results(table, latency, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -82,7 +83,8 @@ def test_a_table_of_results(table, latency, tmp_path: Path) -> None:  # type: ig
         row("bad", "engine", kodak, 0.01, failure="3 symbols differ"),
         of=kodak,
     )
-    text = table.block(latency.write_runs("decode", [made], tmp_path))
+    latency.write_runs("decode", [made], tmp_path)
+    text = table.block("decode", tmp_path)
     assert "| fast | 100.0 | 100.0 | 100.0 | 10.00 | 2.00 | 100 | 15.0 | stable |" in text
     assert "| reference | 1000.0 | 1000.0 | 1000.0 | 1.00 | 0.20 | 1000 | 1.5 | stable |" in text
     assert "768x512, quality 4, 2 pictures, 0.250 bpp" in text
@@ -94,30 +96,31 @@ def test_a_table_of_results(table, latency, tmp_path: Path) -> None:  # type: ig
 def test_only_what_stands_between_the_markers_changes(  # type: ignore[no-untyped-def]
     table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"# Head\n{table.START}\nold\n{table.END}\ntail\n")
-    monkeypatch.setattr(table, "README", readme)
-    monkeypatch.setattr(table, "block", lambda: "| new |")
-    monkeypatch.setattr("sys.argv", ["readme_table", "--check"])
+    readme, (start, end) = tmp_path / "README.md", table.markers("decode")
+    readme.write_text(f"# Head\n{start}\nold\n{end}\ntail\n")
+    monkeypatch.setattr(table, "DOCUMENTS", {"decode": readme})
+    monkeypatch.setattr(table, "block", lambda suite: f"| {suite} |")
+    monkeypatch.setattr("sys.argv", ["latency_tables", "--check"])
     with pytest.raises(SystemExit, match="is not current"):
         table.main()
-    monkeypatch.setattr("sys.argv", ["readme_table"])
+    monkeypatch.setattr("sys.argv", ["latency_tables"])
     table.main()
-    assert readme.read_text() == f"# Head\n{table.START}\n| new |\n{table.END}\ntail\n"
-    monkeypatch.setattr("sys.argv", ["readme_table", "--check"])
-    with pytest.raises(SystemExit) as left:
-        table.main()
-    assert left.value.code is None
+    assert readme.read_text() == f"# Head\n{start}\n| decode |\n{end}\ntail\n"
+    monkeypatch.setattr("sys.argv", ["latency_tables", "--check"])
+    table.main()
 
 
-@pytest.mark.parametrize("text", ["", "<!-- latency -->", "<!-- /latency --><!-- latency -->", "<!-- latency -->" * 2])
-def test_a_readme_without_its_markers_is_left_alone(  # type: ignore[no-untyped-def]
+START, END = "<!-- latency decode -->", "<!-- /latency decode -->"
+
+
+@pytest.mark.parametrize("text", ["", START, END + START, 2 * START, START + END.replace("decode", "sizes")])
+def test_a_document_without_its_markers_is_left_alone(  # type: ignore[no-untyped-def]
     table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(text)
-    monkeypatch.setattr(table, "README", readme)
-    monkeypatch.setattr("sys.argv", ["readme_table"])
+    monkeypatch.setattr(table, "DOCUMENTS", {"decode": readme})
+    monkeypatch.setattr("sys.argv", ["latency_tables"])
     with pytest.raises(SystemExit, match="once each"):
         table.main()
     assert readme.read_text() == text
@@ -139,8 +142,8 @@ def test_speed_up_by_threads(latency) -> None:  # type: ignore[no-untyped-def]
     of = case(768, 512)
     two, one = row("e, 2 threads", "engine", of, 0.1, threads=2), row("e, 1 threads", "engine", of, 0.15, threads=1)
     assert [line[2:] for line in latency.threads_table(run(two, one, of=of)).rows] == [
-        ("1", "150.0", "1.00"),
-        ("2", "100.0", "1.50"),
+        ("1", "150.0", "1.00", "stable"),
+        ("2", "100.0", "1.50", "stable"),
     ]
 
 
@@ -148,7 +151,7 @@ def test_the_entropy_path_leaves_out_g_s(latency) -> None:  # type: ignore[no-un
     of = case(768, 512)
     ((_, _, *cells),) = latency.entropy_table(run(row("e", "engine", of, 0.1), of=of)).rows
     # 1,000 symbols a picture in 50 ms
-    assert cells == ["50.00", "10.00", "30.00", "10.00", "50%", "0.02"]
+    assert cells == ["50.00", "10.00", "30.00", "10.00", "50%", "0.02", "stable"]
 
 
 def test_sizes_end_where_a_row_fails(latency, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
