@@ -47,8 +47,9 @@ def by_size(request: Request, sizes: Sequence[str], progress: Progress) -> list[
     rows = request.rows
     for width, height in map(parse_size, sizes):
         sources = tuple(of_sizes(request.sources[0], [(width, height)]))
-        together = [rows] if width * height <= LARGE else [(row,) for row in rows]
-        made = [measured(replace(request, sources=sources, rows=some), progress) for some in together]
+        asked = replace(request, sources=sources, rows=rows)
+        together = [asked] if width * height <= LARGE else [replace(asked, rows=(row,), rounds=1) for row in rows]
+        made = [measured(some, progress) for some in together]
         runs += made
         failed = {row.name for run in made for row in run.rows if row.failure}
         rows = tuple(row for row in rows if row.name not in failed)

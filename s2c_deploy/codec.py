@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ from s2c_deploy.latent import Indexes, LatentCoder, Symbols
 from s2c_deploy.networks import Networks
 from s2c_deploy.pipeline import ahead
 from s2c_deploy.presets import ALIGNMENT, HYPER_STRIDE
-from s2c_deploy.runtime.runner import FloatArray
+from s2c_deploy.runtime.runner import PIXELS, FloatArray
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -161,7 +162,7 @@ class Codec:
         """The second half: the picture, from what ``read_latents`` gives."""
         image = np.empty((stream.height, stream.width, 3), np.uint8)
         for part, y_hat in zip(tile_grid(stream.width, stream.height, stream.tile), latents, strict=True):
-            _paste(image, part, self._synthesize(y_hat, stream.quality))
+            _cut(image, part)[:] = self._synthesize(y_hat, part, stream.quality)
         return image
 
     def reconstruct(self, image: Pixels, quality: float = 4, *, tile: int = 0) -> Pixels:
@@ -170,7 +171,7 @@ class Codec:
         out = np.empty_like(image)
         for part in grid:
             y_hat = self._encode_tile(_cut(image, part), quality, Encoder(self._tables))
-            _paste(out, part, self._synthesize(y_hat, quality))
+            _cut(out, part)[:] = self._synthesize(y_hat, part, quality)
         return out
 
     def symbols(self, image: Pixels, quality: float = 4) -> tuple[Symbols, Indexes]:
@@ -217,9 +218,13 @@ class Codec:
         decoder = Decoder(self._tables, payload, threads=self._networks.threads)
         return self._latents.decode(decoder, rows, columns, quality)
 
-    def _synthesize(self, y_hat: FloatArray, quality: float) -> FloatArray:
+    def _synthesize(self, y_hat: FloatArray, part: Tile, quality: float) -> Pixels:
+        """The tile's pixels, rounded by the engine where its graph does that."""
         inverse_gain = self.bundle.gains.at(quality)[2]
-        return self._networks["g_s"]({"y_hat": y_hat, "inverse_gain": inverse_gain})["x_hat"]
+        out = self._networks["g_s"]({"y_hat": y_hat, "inverse_gain": inverse_gain})
+        if PIXELS in out:
+            return cast("Pixels", out[PIXELS])[0, : part.height, : part.width]
+        return to_pixels(out["x_hat"], part.height, part.width)
 
 
 def _cut(image: Pixels, part: Tile) -> Pixels:
@@ -233,10 +238,6 @@ def to_network(image: Pixels) -> FloatArray:
     x: FloatArray = padded.transpose(2, 0, 1)[None].astype(np.float32, order="C")
     x /= np.float32(255)
     return x
-
-
-def _paste(image: Pixels, part: Tile, x_hat: FloatArray) -> None:
-    _cut(image, part)[:] = to_pixels(x_hat, part.height, part.width)
 
 
 def to_pixels(x_hat: FloatArray, height: int, width: int) -> Pixels:

@@ -78,6 +78,9 @@ class HostCuda:
     def cudaHostAlloc(self, size: int, flags: int) -> tuple[int, int | None]:
         return self._allocate(size)
 
+    def cudaMemGetInfo(self) -> tuple[int, int, int]:
+        return 0, self.room, 1 << 40
+
     def cudaFree(self, address: int) -> tuple[int]:
         return self._free(address)
 
@@ -192,14 +195,15 @@ class Context:
         def work() -> None:
             inputs = {name: self._array(addresses[name], shapes[name]) for name in self.engine.inputs}
             for name, result in self.engine.compute(inputs).items():
-                self._array(addresses[name], result.shape)[...] = result
+                self._array(addresses[name], result.shape, result.dtype)[...] = result
 
         self.engine.cuda.enqueue(work)
         return not self.engine.broken
 
-    def _array(self, address: int, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
-        memory = self.engine.cuda.place(address, 4 * int(np.prod(shape)))
-        return np.frombuffer(memory, np.float32, int(np.prod(shape))).reshape(shape)
+    def _array(self, address: int, shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray[Any, Any]:
+        count = int(np.prod(shape))
+        memory = self.engine.cuda.place(address, count * np.dtype(dtype).itemsize)
+        return np.frombuffer(memory, dtype, count).reshape(shape)
 
 
 class Engine:
@@ -212,6 +216,7 @@ class Engine:
         self.inputs = [node.name for node in self._session.get_inputs()]
         self.outputs = [node.name for node in self._session.get_outputs()]
         nodes = (*self._session.get_inputs(), *self._session.get_outputs())
+        self._types = {node.name: node.type.removeprefix("tensor(").rstrip(")") for node in nodes}
         self._dims = {node.name: tuple(d if isinstance(d, int) else -1 for d in node.shape) for node in nodes}
         self.fixed = {name: self._dims[name] for name in self.inputs if -1 not in self._dims[name]}
         self.num_io_tensors, self.num_optimization_profiles = len(nodes), len(profiles)
@@ -230,7 +235,7 @@ class Engine:
         return [*self.inputs, *self.outputs][number]
 
     def get_tensor_dtype(self, name: str) -> str:
-        return "float"
+        return self._types[name]
 
     def get_tensor_mode(self, name: str) -> _Mode:
         return _Mode.INPUT if name in self.inputs else _Mode.OUTPUT
@@ -253,7 +258,7 @@ def module_of(engine: Engine, **names: Any) -> Any:
     return SimpleNamespace(
         ILogger=_Logger,
         Runtime=lambda log: runtime,
-        DataType=SimpleNamespace(FLOAT="float"),
+        DataType=SimpleNamespace(FLOAT="float", UINT8="uint8"),
         TensorIOMode=_Mode,
         **names,
     )

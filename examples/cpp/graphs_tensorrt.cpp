@@ -74,7 +74,9 @@ class TensorRtGraphs : public Graphs {
         require(opened.context != nullptr, "no memory to run " + name);
         for (int i = 0; i < opened.engine->getNbIOTensors(); i++) {
             const char *tensor = opened.engine->getIOTensorName(i);
-            require(opened.engine->getTensorDataType(tensor) == nvinfer1::DataType::kFLOAT,
+            const bool input = opened.engine->getTensorIOMode(tensor) == nvinfer1::TensorIOMode::kINPUT;
+            require(opened.engine->getTensorDataType(tensor) == nvinfer1::DataType::kFLOAT ||
+                        (!input && in_bytes(opened, tensor)),
                     name + ": " + tensor + " is not float32 (export with --io float32)");
         }
     }
@@ -99,15 +101,28 @@ class TensorRtGraphs : public Graphs {
         each(opened, nvinfer1::TensorIOMode::kOUTPUT, [&](const char *tensor) {
             const nvinfer1::Dims shape = opened.context->getTensorShape(tensor); // known once all inputs' are
             require(shape.nbDims == 4, name + ": " + tensor + ": expected four dimensions");
-            outputs[tensor] = Tensor(shape.d[1], shape.d[2], shape.d[3]);
-            void *device = opened.buffers[tensor].at_least(outputs[tensor].data.size() * sizeof(float));
+            Tensor output(shape.d[1], shape.d[2], shape.d[3]);
+            const size_t size = output.data.size() * (in_bytes(opened, tensor) ? 1 : sizeof(float));
+            void *device = opened.buffers[tensor].at_least(size);
             require(opened.context->setTensorAddress(tensor, device), name + ": " + tensor);
+            if (std::string(tensor) != "pixels") // g_s rounds by itself, too; this decoder rounds x_hat
+                outputs[tensor] = std::move(output);
         });
         require(opened.context->enqueueV3(stream_), "cannot run " + name);
-        for (auto &[tensor, output] : outputs)
-            check(cudaMemcpyAsync(output.data.data(), opened.buffers[tensor].at_least(0),
-                                  output.data.size() * sizeof(float), cudaMemcpyDeviceToHost, stream_));
+        std::map<std::string, std::vector<uint8_t>> bytes; // indexes come as such
+        for (auto &[tensor, output] : outputs) {
+            void *host = output.data.data();
+            size_t size = output.data.size() * sizeof(float);
+            if (in_bytes(opened, tensor.c_str())) {
+                bytes[tensor].resize(size = output.data.size());
+                host = bytes[tensor].data();
+            }
+            const void *device = opened.buffers[tensor].at_least(0);
+            check(cudaMemcpyAsync(host, device, size, cudaMemcpyDeviceToHost, stream_));
+        }
         check(cudaStreamSynchronize(stream_));
+        for (const auto &[tensor, values] : bytes)
+            outputs[tensor].data.assign(values.begin(), values.end());
         return outputs;
     }
 
@@ -117,6 +132,11 @@ class TensorRtGraphs : public Graphs {
         std::unique_ptr<nvinfer1::IExecutionContext> context;
         std::map<std::string, Buffer> buffers;
     };
+
+    static bool in_bytes(const Opened &opened, const char *tensor)
+    {
+        return opened.engine->getTensorDataType(tensor) == nvinfer1::DataType::kUINT8;
+    }
 
     template <class Use> static void each(Opened &opened, nvinfer1::TensorIOMode mode, Use use)
     {

@@ -22,6 +22,7 @@ from s2c_deploy.bundle import open_bundle
 from s2c_deploy.engine.host import usable_processors
 from s2c_deploy.errors import EngineError, InputError
 from s2c_deploy.runtime import choose_backend
+from s2c_deploy.runtime.runner import CallTimes
 
 #: Called with the steps done, of how many, and what is next.
 Progress = Callable[[int, int, str], None]
@@ -200,6 +201,8 @@ def _open(entrant: _Entrant, request: Request, cases: Sequence[Case], streams: S
                 reason = entrant.worker.ask("round_trip", streams[case.name, case.sources[0]].job)
                 if reason is not None:
                     raise RowLostError(f"{case.name}: {reason}")
+        # Rows are opened one after another: what the device has less now is this row's.
+        entrant.result = replace(entrant.result, device_megabytes=entrant.worker.ask("device_growth"))
     except RowLostError as lost:
         entrant.lose(str(lost))
 
@@ -293,12 +296,19 @@ def _finish(entrant: _Entrant, request: Request, cases: Sequence[Case], streams:
 
 def _series(case: str, operation: str, samples: Sequence[tuple[int, Sample]]) -> Series:
     names = dict.fromkeys(name for _, sample in samples for name in sample.stages)
+    nothing = CallTimes(device=0.0, enqueue=0.0)
+    called = {
+        name: [sample.calls.get(name, nothing) for _, sample in samples]
+        for name in dict.fromkeys(name for _, sample in samples for name in sample.calls)
+    }
     return Series(
         case=case,
         operation=operation,
         seconds=tuple(sample.seconds for _, sample in samples),
         rounds=tuple(number for number, _ in samples),
         stages={name: tuple(sample.stages.get(name, 0.0) for _, sample in samples) for name in names},
+        device={name: tuple(call.device for call in calls) for name, calls in called.items()},
+        enqueue={name: tuple(call.enqueue for call in calls) for name, calls in called.items()},
     )
 
 

@@ -26,6 +26,7 @@ def all_tables(benchmark: Benchmark) -> list[Table]:
         for case in benchmark.cases:
             found.append(tables.latency_table(benchmark, case, operation))
             found.append(tables.stages_table(benchmark, case, operation))
+            found.append(tables.device_table(benchmark, case, operation))
     return [*found, tables.costs_table(benchmark), tables.lost_table(benchmark)]
 
 

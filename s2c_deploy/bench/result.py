@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
@@ -38,13 +38,18 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Samples of one case: seconds and the round of each call, and each stage's seconds, call by call."""
+    """Samples of one case: seconds and the round of each call, and each stage's seconds, call by call.
+
+    device, enqueue: of stages that ran on a device, ``CallTimes`` call by call.
+    """
 
     case: str
     operation: str
     seconds: tuple[float, ...]
     rounds: tuple[int, ...]
     stages: Mapping[str, tuple[float, ...]]
+    device: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    enqueue: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def summary(self) -> Summary:
@@ -72,7 +77,8 @@ class RowResult:
     """One row.
 
     ran: what really ran, as the engine reports it; fallback: that this is not what was asked for; failure: why it has
-    no times; bytes: of its own streams by case, where it cannot read the shared ones; megabytes of 10^6 bytes.
+    no times; bytes: of its own streams by case, where it cannot read the shared ones; megabytes of 10^6 bytes, on
+    the device without the CUDA context itself.
     """
 
     name: str
@@ -87,6 +93,7 @@ class RowResult:
     first_seconds: float | None = None
     loaded_megabytes: float | None = None
     peak_megabytes: float | None = None
+    device_megabytes: float | None = None
     bytes: Mapping[str, int] | None = None
     parity: tuple[Parity, ...] = ()
     series: tuple[Series, ...] = ()
@@ -165,11 +172,23 @@ def _row(record: Any) -> RowResult:
 
 
 def _series(record: Any) -> Series:
-    stages = {str(name): tuple(map(float, values)) for name, values in record["stages"].items()}
+    # Results of before have nothing of devices.
+    stages, device, enqueue = (
+        {str(name): tuple(map(float, values)) for name, values in record.get(kind, {}).items()}
+        for kind in ("stages", "device", "enqueue")
+    )
     seconds, rounds = tuple(map(float, record["seconds"])), tuple(map(int, record["rounds"]))
     if len(seconds) != len(rounds) or not seconds or min(seconds) <= 0:
         raise ValueError(f"series of {record['case']}: expected positive seconds with a round each")
-    return Series(case=record["case"], operation=record["operation"], seconds=seconds, rounds=rounds, stages=stages)
+    return Series(
+        case=record["case"],
+        operation=record["operation"],
+        seconds=seconds,
+        rounds=rounds,
+        stages=stages,
+        device=device,
+        enqueue=enqueue,
+    )
 
 
 def _made(kind: type[_T], record: Any) -> _T:

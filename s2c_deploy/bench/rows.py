@@ -16,7 +16,7 @@ from s2c_deploy.bench.stages import StageClock, StagedCodec, TimedNetworks
 from s2c_deploy.bundle import open_bundle
 from s2c_deploy.codec import Pixels
 from s2c_deploy.errors import InputError
-from s2c_deploy.runtime import BACKENDS, ENGINE_BACKENDS, backend_status
+from s2c_deploy.runtime import BACKENDS, ENGINE_BACKENDS, GPU_BACKENDS, backend_status
 from s2c_deploy.runtime.backends import PROVIDERS
 
 Kind = Literal["engine", "pytorch", "reference"]
@@ -43,8 +43,9 @@ class Row:
     """One way to run the codec.
 
     wants: what the provider of every graph must name, else the row is reported as what really ran; precision: of g_s;
-    own_streams: it cannot read the others' streams, and codes the pictures itself; obstacle: why it cannot run here;
-    reluctance: why ``auto`` leaves it out, though it can.  ``open`` goes to another process: a function of a module.
+    own_streams: it cannot read the others' streams, and codes the pictures itself; gpu: that it runs on one; obstacle:
+    why it cannot run here; reluctance: why ``auto`` leaves it out, though it can.  ``open`` goes to another process: a
+    function of a module.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Row:
     wants: str
     precision: str = "float32"
     own_streams: bool = False
+    gpu: bool = False
     obstacle: str | None = None
     reluctance: str | None = None
 
@@ -110,6 +112,7 @@ def _engines() -> list[Row]:
                 wants=PROVIDERS.get(backend, (backend,))[0],
                 # What ``build`` makes of g_s; engines built in float32 are reported as what they are.
                 precision="float16" if backend in ENGINE_BACKENDS else "float32",
+                gpu=backend in GPU_BACKENDS,
                 obstacle=None if status.usable else status.advice,
             )
         )

@@ -8,7 +8,7 @@ stages add up to the whole.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -21,7 +21,7 @@ from s2c_deploy.entropy.coder import Decoder, Encoder
 from s2c_deploy.latent import Indexes, LatentCoder, Symbols
 from s2c_deploy.networks import Networks
 from s2c_deploy.presets import MAX_PIXELS
-from s2c_deploy.runtime.runner import FloatArray, Runner
+from s2c_deploy.runtime.runner import CallTimes, FloatArray, Runner
 
 #: Stages of either direction, in the order of the work.  read: file to bytes; parse: container and checksums; entropy:
 #: the coder; contexts: h_s and the context networks; latents: integers and floats between coder and networks; colour:
@@ -38,6 +38,7 @@ class StageClock:
     def __init__(self) -> None:
         self.symbols: list[Symbols] | None = None
         self._seconds: dict[str, float] = {}
+        self._calls: dict[str, CallTimes] = {}
         self._open: list[str] = []
         self._since = 0.0
 
@@ -63,6 +64,17 @@ class StageClock:
         taken, self._seconds = self._seconds, {}
         return taken
 
+    def record_calls(self, stage: str, calls: Sequence[CallTimes]) -> None:
+        """Times of a stage's calls on a device, beside the host's."""
+        for call in calls:
+            device, enqueue = self._calls.get(stage, (0.0, 0.0))
+            self._calls[stage] = CallTimes(device=device + call.device, enqueue=enqueue + call.enqueue)
+
+    def take_calls(self) -> dict[str, CallTimes]:
+        """The device's times by stage so far, and starts anew; none where nothing runs on one."""
+        taken, self._calls = self._calls, {}
+        return taken
+
     def record(self, symbols: Symbols) -> None:
         if self.symbols is not None:
             self.symbols.append(symbols.reshape(-1).copy())
@@ -80,10 +92,13 @@ class TimedRunner(Runner):
         self.backend, self.provider, self.precision = runner.backend, runner.provider, runner.precision
         self.inputs, self.outputs = runner.inputs, runner.outputs
         self._runner, self._clock, self._stage = runner, clock, stage
+        runner.watch()
 
     def __call__(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         with self._clock.stage(self._stage):
-            return self._runner(inputs)
+            outputs = self._runner(inputs)
+        self._clock.record_calls(self._stage, self._runner.take_times())
+        return outputs
 
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         return self._runner._run(inputs)

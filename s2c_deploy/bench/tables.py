@@ -78,6 +78,22 @@ def stages_table(benchmark: Benchmark, case: Measured, operation: str) -> Table:
     return Table(title=f"{operation} stages, mean ms: {case.name}", columns=columns, rows=tuple(rows))
 
 
+def device_table(benchmark: Benchmark, case: Measured, operation: str) -> Table:
+    """Of stages that run on a device: mean milliseconds on the host, on the device, and until all was enqueued; no
+    rows where nothing does."""
+    rows = []
+    for row in ranked(benchmark, case, operation):
+        series = row.of(case.name, operation)
+        assert series is not None
+        host = stage_means(series)
+        for stage, device in series.device.items():
+            on_device, enqueue = (sum(values) / len(values) for values in (device, series.enqueue[stage]))
+            verdict = "launch-bound" if enqueue > on_device else ""
+            rows.append((row.label, stage, _ms(host[stage]), _ms(on_device), _ms(enqueue), verdict))
+    columns = ("row", "stage", "host", "device", "enqueue", "")
+    return Table(title=f"{operation} on the device, mean ms: {case.name}", columns=columns, rows=tuple(rows))
+
+
 def stage_means(series: Series) -> dict[str, float]:
     """Mean seconds a call of every stage."""
     return {name: sum(values) / len(series.seconds) for name, values in series.stages.items()}
@@ -92,6 +108,8 @@ def costs_table(benchmark: Benchmark) -> Table:
         _Column(title="MB loaded", value=lambda row: row.loaded_megabytes, show=lambda v: f"{v:.0f}"),
         _Column(title="MB peak", value=lambda row: row.peak_megabytes, show=lambda v: f"{v:.0f}"),
     ]
+    if any(row.device_megabytes is not None for row in rows):
+        columns.append(_Column(title="MB device", value=lambda row: row.device_megabytes, show=lambda v: f"{v:.0f}"))
     cases = list(dict.fromkeys(found.case for row in rows for found in row.throughput))
     columns += [_throughput(case, alone=len(cases) == 1) for case in cases]
     body = []

@@ -21,6 +21,7 @@ from s2c_deploy.bench.stages import StagedCodec, flat
 from s2c_deploy.codec import Pixels
 from s2c_deploy.errors import S2CError
 from s2c_deploy.latent import Symbols
+from s2c_deploy.runtime.runner import CallTimes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +77,11 @@ class Decoded:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One timed call and its stages, seconds."""
+    """One timed call and its stages, seconds; calls: of stages that ran on a device, its own times."""
 
     seconds: float
     stages: Mapping[str, float]
+    calls: Mapping[str, CallTimes]
 
 
 class RowLostError(Exception):
@@ -93,6 +95,7 @@ class _Session:
         os.environ.update(setup.variables)
         self._row, self._setup = row, setup
         self._pipeline: Pipeline | None = None
+        self._device_before = 0.0
 
     @property
     def _coder(self) -> Pipeline:
@@ -101,6 +104,7 @@ class _Session:
 
     def open(self, encoder: bool) -> Opened:
         """Opens the decoder's graphs, and the encoder's where they will be timed."""
+        self._device_before = _device_memory() if self._row.gpu else 0.0
         started = time.perf_counter()
         self._pipeline = self._row.open(self._setup.bundle, self._setup.weights, self._setup.threads)
         if isinstance(self._pipeline, StagedCodec):
@@ -156,6 +160,7 @@ class _Session:
     def _call(self, operation: str, job: Job, pixels: Mapping[Path, Pixels]) -> Sample:
         clock = self._coder.clock
         clock.take()
+        clock.take_calls()
         started = time.perf_counter()
         if operation == "encode":
             self._coder.encode(pixels[job.picture], job.quality)
@@ -163,7 +168,8 @@ class _Session:
             with clock.stage("read"):
                 data = job.stream.read_bytes()
             self._coder.decode(data)
-        return Sample(seconds=time.perf_counter() - started, stages=clock.take())
+        seconds = time.perf_counter() - started
+        return Sample(seconds=seconds, stages=clock.take(), calls=clock.take_calls())
 
     def count(self, jobs: tuple[Job, ...], seconds: float) -> tuple[int, float]:
         """Pictures decoded within ``seconds``, and the seconds really spent."""
@@ -173,6 +179,11 @@ class _Session:
     def peak(self) -> float | None:
         """Largest resident memory of the process so far, megabytes (10^6 bytes)."""
         return memory("VmHWM")
+
+    def device_growth(self) -> float | None:
+        """Megabytes that the device has less since before the row was opened, for a row that runs on one: graphs and
+        buffers, but not the CUDA context itself."""
+        return _device_memory() - self._device_before if self._row.gpu else None
 
     def close(self) -> None:
         if self._pipeline is not None:
@@ -197,6 +208,13 @@ def memory(field: str) -> float | None:
         return None
     found = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
     return int(found[0]) * 1024 / 1e6 if found else None
+
+
+def _device_memory() -> float:
+    """Megabytes of the GPU that are taken."""
+    from s2c_deploy.runtime.cuda_memory import load_cuda, used_memory
+
+    return used_memory(load_cuda()) / 1e6
 
 
 def _forget_peak() -> None:

@@ -44,13 +44,15 @@ class BuildOptions:
 @dataclass(frozen=True, kw_only=True)
 class Graph:
     """name; data: the .onnx file; profiles: per profile, input to its min, opt and max shape; half: the graph is typed
-    in FP16, but for the nodes named in float32_nodes."""
+    in FP16, but for the nodes named in float32_nodes; uint8_outputs: that the engine sends as bytes if the library
+    can."""
 
     name: str
     data: bytes
     profiles: Sequence[Mapping[str, tuple[Shape, Shape, Shape]]]
     half: bool = False
     float32_nodes: Collection[str] = ()
+    uint8_outputs: Collection[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +138,8 @@ def _parsed(library: Library, builder: Any, graph: Graph, log: Any) -> Any:
         raise _failure(library, graph, log, f"the graph cannot be read: {errors}")
     if graph.half and not library.strongly_typed:
         _pin_precision(library.module, network, graph.float32_nodes)
+    if hasattr(library.module.DataType, "UINT8") and hasattr(network, "add_cast"):
+        _cast_outputs(library, network, graph.uint8_outputs)
     return network
 
 
@@ -166,6 +170,22 @@ def _pin_precision(module: Any, network: Any, float32_nodes: Collection[str]) ->
         for k, output in enumerate(outputs):
             if not output.is_network_output:
                 layer.set_output_type(k, kind)
+
+
+def _cast_outputs(library: Library, network: Any, names: Collection[str]) -> None:
+    """Puts a cast to uint8 behind outputs, which keep their names."""
+    kind = library.module.DataType.UINT8
+    for tensor in [network.get_output(i) for i in range(network.num_outputs)]:
+        name = tensor.name
+        if name not in names:
+            continue
+        tensor.name = f"{name}/float32"
+        network.unmark_output(tensor)
+        cast = network.add_cast(tensor, kind).get_output(0)
+        cast.name = name
+        network.mark_output(cast)
+        if not library.strongly_typed:
+            cast.dtype = kind
 
 
 def _configured(

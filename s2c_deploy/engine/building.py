@@ -215,6 +215,8 @@ def _described(
         profiles=[profile.shapes(bundle.manifest["graphs"][name]["inputs"]) for profile in profiles],
         half=half,
         float32_nodes=frozenset(typed[name]["float32_nodes"]) if half else (),
+        # Of 64 scales each: a byte holds any.
+        uint8_outputs=("indexes",),
     )
     identity = Identity(
         bundle=bundle.config.name,

@@ -14,11 +14,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from s2c_deploy.errors import DependencyError, EngineError
-from s2c_deploy.runtime.runner import FloatArray
-
-_ITEM = 4  # bytes of a float32
 
 
 def load_cuda() -> ModuleType:
@@ -41,6 +39,12 @@ def call(runtime: ModuleType, name: str, *arguments: Any) -> Any:
     return results[0] if len(results) == 1 else results or None
 
 
+def used_memory(runtime: ModuleType) -> int:
+    """Bytes of the device that are taken, by whomever."""
+    free, total = call(runtime, "cudaMemGetInfo")
+    return int(total) - int(free)
+
+
 def _freeing(runtime: ModuleType, pairs: Sequence[tuple[str, Any]]) -> Callable[[], None]:
     """Gives back what the calls got, in order; a failure to free is nobody's business any more."""
 
@@ -54,20 +58,21 @@ def _freeing(runtime: ModuleType, pairs: Sequence[tuple[str, Any]]) -> Callable[
 class Buffer:
     """One tensor's memory twice: on the device, and pinned on the host.  Grows, never shrinks."""
 
-    def __init__(self, runtime: ModuleType) -> None:
-        self._runtime = runtime
+    def __init__(self, runtime: ModuleType, dtype: npt.DTypeLike = np.float32) -> None:
+        self._runtime, self.dtype = runtime, np.dtype(dtype)
         self._count = 0
         self._close: Callable[[], object] = lambda: None
         self.device = self._host = 0
 
     def reserve(self, count: int) -> None:
-        """Room for ``count`` float32; addresses and contents are new where it had less."""
+        """Room for ``count`` values; addresses and contents are new where it had less."""
         if count <= self._count:
             return
         self.close()
-        device = call(self._runtime, "cudaMalloc", count * _ITEM)
+        size = count * self.dtype.itemsize
+        device = call(self._runtime, "cudaMalloc", size)
         try:
-            host = call(self._runtime, "cudaHostAlloc", count * _ITEM, 0)
+            host = call(self._runtime, "cudaHostAlloc", size, 0)
         except EngineError:
             self._runtime.cudaFree(device)
             raise
@@ -76,12 +81,11 @@ class Buffer:
             self, _freeing(self._runtime, [("cudaFree", device), ("cudaFreeHost", host)])
         )
 
-    def view(self, shape: tuple[int, ...]) -> FloatArray:
+    def view(self, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """The pinned memory's first values as an array; valid until the buffer grows or closes."""
         count = int(np.prod(shape, dtype=np.int64))
-        memory = (ctypes.c_float * count).from_address(self._host)
-        array: FloatArray = np.ctypeslib.as_array(memory).reshape(shape)
-        return array
+        memory = (ctypes.c_char * (count * self.dtype.itemsize)).from_address(self._host)
+        return np.frombuffer(memoryview(memory), self.dtype).reshape(shape)
 
     def close(self) -> None:
         self._close()
@@ -98,17 +102,17 @@ class Stream:
         self._close = weakref.finalize(self, _freeing(runtime, [("cudaStreamDestroy", handle)]))
 
     def copy_in(self, buffer: Buffer, count: int) -> None:
-        """Host to device, ``count`` float32."""
+        """Host to device, ``count`` values."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._copy(buffer.device, buffer._host, count, kind)
+        self._copy(buffer.device, buffer._host, count * buffer.dtype.itemsize, kind)
 
     def copy_out(self, buffer: Buffer, count: int) -> None:
-        """Device to host, ``count`` float32."""
+        """Device to host, ``count`` values."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._copy(buffer._host, buffer.device, count, kind)
+        self._copy(buffer._host, buffer.device, count * buffer.dtype.itemsize, kind)
 
-    def _copy(self, target: int, source: int, count: int, kind: Any) -> None:
-        call(self._runtime, "cudaMemcpyAsync", target, source, count * _ITEM, kind, self.handle)
+    def _copy(self, target: int, source: int, size: int, kind: Any) -> None:
+        call(self._runtime, "cudaMemcpyAsync", target, source, size, kind, self.handle)
 
     def synchronize(self) -> None:
         call(self._runtime, "cudaStreamSynchronize", self.handle)
@@ -137,6 +141,31 @@ class Stream:
 
     def close(self) -> None:
         self._close()
+
+
+class DeviceArray:
+    """An output that stays on the device, where the next graph reads it; ``np.asarray`` brings it to the host.
+
+    It is of one call: current says whether its runner has not been called since, and if it has, EngineError.
+    """
+
+    def __init__(
+        self, buffer: Buffer, stream: Stream, shape: tuple[int, ...], current: Callable[[], bool]
+    ) -> None:
+        self.shape, self.dtype = shape, buffer.dtype
+        self._buffer, self._stream, self._current = buffer, stream, current
+
+    @property
+    def address(self) -> int:
+        if not self._current():
+            raise EngineError("an output that was left on the device is of an earlier call: it is there no more")
+        return self._buffer.device
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        if self.address:
+            self._stream.copy_out(self._buffer, int(np.prod(self.shape, dtype=np.int64)))
+            self._stream.synchronize()
+        return self._buffer.view(self.shape).astype(dtype or self.dtype)
 
 
 class Stopwatch:

@@ -5,8 +5,9 @@ The engine comes from the store, which has checked it; nothing here reads an eng
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,9 +18,9 @@ from s2c_deploy.engine.store import EngineStore, VerifiedEngine, deserialize
 from s2c_deploy.engine.trust import Trust
 from s2c_deploy.errors import EngineError
 from s2c_deploy.manifest import FLOAT_GRAPHS
-from s2c_deploy.runtime.cuda_memory import Buffer, Recording, Stopwatch, Stream, load_cuda
+from s2c_deploy.runtime.cuda_memory import Buffer, DeviceArray, Recording, Stopwatch, Stream, load_cuda
 from s2c_deploy.runtime.profile_shapes import ProfileShapes, Shape, choose_profile, split_batch
-from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
+from s2c_deploy.runtime.runner import PIXELS, CallTimes, FloatArray, Runner, TensorSpec
 
 
 class TensorRTRunner(Runner):
@@ -46,57 +47,83 @@ class TensorRTRunner(Runner):
         self.provider += "" if identity.gpu else f" {identity.compute_capability}"
         self.inputs, self.outputs = tensor_specs(library.module, self._engine)
         self._profiles = engine_profiles(self._engine, self.inputs)
-        self._buffers = {spec.name: Buffer(cuda) for spec in (*self.inputs, *self.outputs)}
-        self._profile = 0
+        self._buffers = {spec.name: Buffer(cuda, spec.dtype) for spec in (*self.inputs, *self.outputs)}
+        self._kept = kept_outputs(self.outputs)
+        self._profile = self._calls = 0
         self._shapes: dict[str, Shape] = {}
+        self._sources: dict[str, int] = {}
         self._results: dict[str, Shape] = {}
         self._ran, self._recordable = False, record
         self._recording: Recording | None = None
+        self._watch: Stopwatch | None = None
+        self._times: list[CallTimes] = []
 
     @property
     def recorded(self) -> bool:
         return self._recording is not None
 
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        if any(isinstance(array, DeviceArray) for array in inputs.values()):
+            return self._run_part(inputs)
         limit = max(profile.batch for profile in self._profiles)
-        parts = [self._run_part(part) for part in split_batch(inputs, self.inputs, limit)]
+        parts = list(split_batch(inputs, self.inputs, limit))
         if len(parts) == 1:
-            return parts[0]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            return self._run_part(parts[0])
+        # What one call leaves on the device, the next would overwrite: it comes to the host in between.
+        results = [{name: np.asarray(a) for name, a in self._run_part(part).items()} for part in parts]
+        return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
 
     def _run_part(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         shapes = {name: tuple(array.shape) for name, array in inputs.items()}
-        if shapes != self._shapes:
-            self._take_shapes(shapes)
+        given: Mapping[str, object] = inputs
+        sources = {name: array.address for name, array in given.items() if isinstance(array, DeviceArray)}
+        self._calls += 1
+        if (shapes, sources) != (self._shapes, self._sources):
+            self._take_shapes(shapes, sources)
         for name, array in inputs.items():
-            np.copyto(self._buffers[name].view(array.shape), array)
-        self._start()
-        self._stream.synchronize()
-        return {name: self._buffers[name].view(shape).copy() for name, shape in self._results.items()}
+            if name not in sources:
+                np.copyto(self._buffers[name].view(array.shape), array)
+        self._launch()
+        return {name: self._result(name, shape) for name, shape in self._results.items()}
 
-    def device_times(self, inputs: Mapping[str, FloatArray], count: int) -> list[float]:
-        """Milliseconds on the device of ``count`` calls with these inputs (one batch), copies of inputs and outputs
-        in them; two calls before do not count, so that recorded calls are timed as such."""
-        for _ in range(2):
-            self._run_part(inputs)
-        watch = Stopwatch(self._cuda, self._stream)
-        times = []
-        for _ in range(count):
-            watch.start()
+    def _result(self, name: str, shape: Shape) -> FloatArray:
+        if name not in self._kept:
+            own: FloatArray = self._buffers[name].view(shape).copy()
+            return own
+        call = self._calls
+        left = DeviceArray(self._buffers[name], self._stream, shape, lambda: self._calls == call)
+        # An array in all that callers do with it: hand it on, or ask numpy for it.
+        return cast("FloatArray", left)
+
+    def _launch(self) -> None:
+        """Runs a call to its end."""
+        if self._watch is None:
             self._start()
-            times.append(watch.stop())
-        watch.close()
-        return times
+            self._stream.synchronize()
+            return
+        self._watch.start()
+        began = time.perf_counter()
+        self._start()
+        enqueue = time.perf_counter() - began
+        self._times.append(CallTimes(device=1e-3 * self._watch.stop(), enqueue=enqueue))
 
-    def _take_shapes(self, shapes: dict[str, Shape]) -> None:
-        """Tells the context of new shapes, and makes room for them.
+    def watch(self) -> None:
+        if self._watch is None:
+            self._watch = Stopwatch(self._cuda, self._stream)
+
+    def take_times(self) -> list[CallTimes]:
+        taken, self._times = self._times, []
+        return taken
+
+    def _take_shapes(self, shapes: dict[str, Shape], sources: dict[str, int]) -> None:
+        """Tells the context of new shapes, and makes room for them; sources: addresses of inputs on the device.
 
         A recording holds shapes and addresses: it goes before either changes, and there are no shapes until all is
         done, so that a call that fails half-way leaves nothing that a later one could take for its own.
         """
         profile = choose_profile(self._profiles, shapes)
         self._forget_recording()
-        self._shapes, self._results, self._ran = {}, {}, False
+        self._shapes, self._sources, self._results, self._ran = {}, {}, {}, False
         if profile != self._profile:
             self._check(self._context.set_optimization_profile_async(profile, self._stream.handle), "profile")
             self._stream.synchronize()
@@ -110,9 +137,11 @@ class TensorRTRunner(Runner):
         for name, shape in (shapes | results).items():
             if min(shape) < 0:
                 raise self._failure(f"{name} has no shape: {shape}")
-            self._buffers[name].reserve(_count(shape))
-            self._check(self._context.set_tensor_address(name, self._buffers[name].device), f"address of {name}")
-        self._shapes, self._results = shapes, results
+            if name not in sources:
+                self._buffers[name].reserve(_count(shape))
+            address = sources.get(name, self._buffers[name].device)
+            self._check(self._context.set_tensor_address(name, address), f"address of {name}")
+        self._shapes, self._sources, self._results = shapes, sources, results
 
     def _start(self) -> None:
         """Starts a call: by its recording, where there is one or one can be made."""
@@ -135,10 +164,12 @@ class TensorRTRunner(Runner):
 
     def _enqueue(self) -> None:
         for name, shape in self._shapes.items():
-            self._stream.copy_in(self._buffers[name], _count(shape))
+            if name not in self._sources:
+                self._stream.copy_in(self._buffers[name], _count(shape))
         self._check(self._context.execute_async_v3(self._stream.handle), "call")
         for name, shape in self._results.items():
-            self._stream.copy_out(self._buffers[name], _count(shape))
+            if name not in self._kept:
+                self._stream.copy_out(self._buffers[name], _count(shape))
 
     def _check(self, done: object, what: str) -> None:
         if not done:
@@ -156,6 +187,8 @@ class TensorRTRunner(Runner):
     def close(self) -> None:
         """Frees recording, context, engine and memory, in this order."""
         self._forget_recording()
+        if self._watch is not None:
+            self._watch.close()
         self._shapes = {}
         self._context = self._engine = self._runtime = None
         for buffer in self._buffers.values():
@@ -213,17 +246,28 @@ def new_context(module: Any, engine: Any, *, exact: bool) -> Any:
     return engine.create_execution_context(config)
 
 
+def kept_outputs(outputs: Sequence[TensorSpec]) -> frozenset[str]:
+    """Outputs that stay on the device: those that only other graphs read, and x_hat where pixels come of it."""
+    names = {spec.name for spec in outputs}
+    return frozenset(names & ({"hyper", "features"} | ({"x_hat"} if PIXELS in names else set())))
+
+
 def tensor_specs(module: Any, engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of an engine, in its order; EngineError for a tensor that is not float32."""
+    """Inputs and outputs of an engine, in its order; EngineError for a tensor that is not float32, or for an output not
+    uint8 either."""
+    kinds: dict[object, np.dtype[Any]] = {module.DataType.FLOAT: np.dtype(np.float32)}
+    if hasattr(module.DataType, "UINT8"):
+        kinds[module.DataType.UINT8] = np.dtype(np.uint8)
     inputs: list[TensorSpec] = []
     outputs: list[TensorSpec] = []
     for i in range(engine.num_io_tensors):
         name = engine.get_tensor_name(i)
-        if engine.get_tensor_dtype(name) != module.DataType.FLOAT:
+        side = inputs if engine.get_tensor_mode(name) == module.TensorIOMode.INPUT else outputs
+        dtype = kinds.get(engine.get_tensor_dtype(name))
+        if dtype is None or (side is inputs and dtype != np.float32):
             raise EngineError(f"{name}: expected float32, found {engine.get_tensor_dtype(name)}")
         shape = tuple(None if size < 0 else int(size) for size in engine.get_tensor_shape(name))
-        side = inputs if engine.get_tensor_mode(name) == module.TensorIOMode.INPUT else outputs
-        side.append(TensorSpec(name=name, shape=shape))
+        side.append(TensorSpec(name=name, shape=shape, dtype=dtype))
     return tuple(inputs), tuple(outputs)
 
 

@@ -21,7 +21,7 @@ from untrained import checkpoint_of
 
 from s2c_deploy.bundle import Bundle, graph_names, open_bundle
 from s2c_deploy.codec import Pixels
-from s2c_deploy.engine import BuildOptions, load_library
+from s2c_deploy.engine import BuildOptions, builder, load_library
 from s2c_deploy.engine.builder import Graph, build_engine
 from s2c_deploy.engine.building import Made, Step, build_bundle
 from s2c_deploy.engine.library import Library, features_of
@@ -150,6 +150,19 @@ def test_fp16_engines_hold_half_the_bytes_of_weights(bundle: Bundle, library: Li
     }
     weights = bundle.graph("g_s").stat().st_size
     assert sizes["float32"] - sizes["float16"] == pytest.approx(weights / 2, rel=0.05)
+
+
+def test_indexes_come_as_bytes(bundle: Bundle, library: Library) -> None:
+    log = builder._logger(library.module, 0)
+    maker = library.module.Builder(log)
+    for name, casts in (("context_0_anchor", {"indexes"}), ("h_s", set())):
+        graph = Graph(name=name, data=bundle.graph(name).read_bytes(), profiles=[], uint8_outputs=("indexes",))
+        network = builder._parsed(library, maker, graph, log)
+        outputs = [network.get_output(i) for i in range(network.num_outputs)]
+        kinds = {True: library.module.DataType.UINT8, False: library.module.DataType.FLOAT}
+        named = {spec["name"] for spec in bundle.manifest["graphs"][name]["outputs"]}
+        assert {output.name for output in outputs} == named
+        assert {output.name: output.dtype for output in outputs} == {n: kinds[n in casts] for n in named}
 
 
 def test_several_profiles_in_one_engine(bundle: Bundle, library: Library, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,11 @@ from host_cuda import Context, Engine, HostCuda, module_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s2c_deploy.bench.rows import Row
+from s2c_deploy.bench.stages import StageClock, TimedRunner
+from s2c_deploy.bench.worker import Setup, _Session
 from s2c_deploy.bundle import Bundle, exact_graphs, graph_names, load_arrays, open_bundle
-from s2c_deploy.codec import Codec, Pixels
+from s2c_deploy.codec import Codec, Pixels, to_pixels
 from s2c_deploy.engine.building import build_bundle
 from s2c_deploy.engine.host import Host, this_host
 from s2c_deploy.engine.identity import Identity
@@ -32,7 +35,7 @@ from s2c_deploy.errors import DependencyError, EngineError
 from s2c_deploy.manifest import KNOWN_ANSWERS
 from s2c_deploy.networks import Networks, choose_for, open_graph
 from s2c_deploy.runtime import backend_status, backends, choose_backend, cuda_memory, open_runner, tensorrt_runner
-from s2c_deploy.runtime.cuda_memory import Buffer, Stream, load_cuda
+from s2c_deploy.runtime.cuda_memory import Buffer, DeviceArray, Stream, load_cuda
 from s2c_deploy.runtime.probe import compare, known_probes
 from s2c_deploy.runtime.profile_shapes import ProfileShapes, choose_profile, split_batch
 from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
@@ -196,12 +199,18 @@ class Stand:
     """A runner of a graph on a CUDA in host memory."""
 
     def __init__(
-        self, bundle: Bundle, graph: str, profiles: list[Profile], monkeypatch: pytest.MonkeyPatch, **cuda: Any
+        self,
+        bundle: Bundle,
+        graph: str,
+        profiles: list[Profile],
+        monkeypatch: pytest.MonkeyPatch,
+        precision: str = "float32",
+        cuda: Any = None,
     ) -> None:
-        self.cuda: Any = HostCuda(**cuda)
+        self.cuda: Any = cuda if cuda is not None else HostCuda()
         monkeypatch.setattr(tensorrt_runner, "load_cuda", lambda: self.cuda)
         inputs = bundle.manifest["graphs"][graph]["inputs"]
-        self.engine = Engine(self.cuda, bundle.graph(graph), inputs, profiles)
+        self.engine = Engine(self.cuda, bundle.graph(graph, precision), inputs, profiles)
         self.library = Library(
             target="tensorrt",
             module=module_of(self.engine),
@@ -213,12 +222,12 @@ class Stand:
             timing_cache=False,
             hardware_compatibility=(),
         )
-        self.runner = TensorRTRunner(self.library, VerifiedEngine(identity=identity_of(graph), data=b""))
+        self.runner = TensorRTRunner(self.library, VerifiedEngine(identity=identity_of(graph, precision), data=b""))
 
 
-def identity_of(graph: str) -> Identity:
+def identity_of(graph: str, precision: str = "float32") -> Identity:
     texts = {field.name: "0" for field in dataclasses.fields(Identity)}
-    return Identity(**{**texts, "graph": graph, "precision": "float32", "gpu": "a GPU"})  # type: ignore[arg-type]
+    return Identity(**{**texts, "graph": graph, "precision": precision, "gpu": "a GPU"})  # type: ignore[arg-type]
 
 
 def latents(rows: int, columns: int, seed: int = 0) -> dict[str, FloatArray]:
@@ -263,9 +272,11 @@ def test_a_picture_in_tiles_of_two_sizes(
 ) -> None:
     """The whole codec: shapes change from tile to tile and back, and every value stays what ONNX Runtime computes."""
 
+    device: Any = HostCuda()
+
     class Stood(Networks):
         def open_graph(self, graph: str) -> Runner:
-            return Stand(self._bundle, graph, [SMALL], monkeypatch).runner
+            return Stand(self._bundle, graph, [SMALL], monkeypatch, cuda=device).runner
 
     with Codec.open(bundle.path, "onnxruntime") as codec, Codec(bundle, Stood(bundle, "onnxruntime")) as stood:
         for tile in (0, 128):
@@ -273,11 +284,102 @@ def test_a_picture_in_tiles_of_two_sizes(
             assert stood.compress(small_photograph, 5, tile=tile) == data
             for _ in range(2):
                 np.testing.assert_array_equal(stood.decompress(data), codec.decompress(data))
+    assert not device.memory
+    assert device.streams == 0
+
+
+def test_what_the_next_graph_reads_stays_on_the_device(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    device: Any = HostCuda()
+    h_s, context = (
+        Stand(bundle, graph, [SMALL], monkeypatch, cuda=device).runner for graph in ("h_s", "context_0_anchor")
+    )
+    with (
+        open_runner(bundle.graph("h_s"), backend="onnxruntime") as left,
+        open_runner(bundle.graph("context_0_anchor"), backend="onnxruntime") as right,
+    ):
+        for i, size in enumerate([(1, 2), (1, 2), (1, 2), (2, 3), (1, 2)]):
+            inputs = latents(*size, seed=i)
+            hyper = h_s(inputs)["hyper"]
+            assert isinstance(hyper, DeviceArray)
+            before = device.calls.count("cudaMemcpyAsync")
+            found = context({"hyper": hyper})
+            if i == 0:
+                assert device.calls.count("cudaMemcpyAsync") == before + 2, "indexes and means come down"
+            expected = right({"hyper": left(inputs)["hyper"]})
+            for name in ("indexes", "means", "features"):
+                np.testing.assert_array_equal(np.asarray(found[name]), expected[name])
+            np.testing.assert_array_equal(np.asarray(hyper), left(inputs)["hyper"])
+    assert context.recorded is False, "h_s's memory grew: what was recorded with the old addresses is gone"
+    h_s(latents(1, 2))
+    with pytest.raises(EngineError, match="of an earlier call"):
+        np.asarray(hyper)
+    with pytest.raises(EngineError, match="of an earlier call"):
+        context({"hyper": hyper})
+
+
+def test_pixels_come_as_bytes(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """x_hat stays where it is; the known-answer test asks for it, and holds the pixels against it."""
+    stand = Stand(bundle, "g_s", [SMALL], monkeypatch, precision="float16")
+    assert {spec.name: str(spec.dtype) for spec in stand.runner.outputs} == {"x_hat": "float32", "pixels": "uint8"}
+    (probe,) = known_probes("g_s", load_arrays(bundle.path / KNOWN_ANSWERS), exact=False)
+    for _ in range(3):
+        assert compare("g_s", stand.runner, probe, exact=False).failure is None
+        out = stand.runner(probe.inputs)
+        assert isinstance(out["x_hat"], DeviceArray)
+        height, width = out["x_hat"].shape[2:]
+        np.testing.assert_array_equal(out["pixels"][0], to_pixels(np.asarray(out["x_hat"]), height, width))
+
+    right = stand.engine.compute
+
+    def cut_off(inputs: dict[str, Any]) -> dict[str, Any]:
+        """As a cast without rounding would make them."""
+        out = right(inputs)
+        levels = np.clip(out["x_hat"] * 255, 0, 255).transpose(0, 2, 3, 1)
+        return {**out, "pixels": levels.astype(np.uint8)}
+
+    monkeypatch.setattr(stand.engine, "compute", cut_off)
+    assert "pixels at" in (compare("g_s", stand.runner, probe, exact=False).failure or "")
+
+
+def test_calls_are_timed_by_stage(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand, clock = Stand(bundle, "h_s", [SMALL], monkeypatch), StageClock()
+    assert stand.runner.take_times() == []
+    timed = TimedRunner(stand.runner, clock, "contexts")
+    for _ in range(3):
+        timed(latents(1, 2))
+    stages, calls = clock.take(), clock.take_calls()
+    assert list(calls) == ["contexts"]
+    # Where a stream runs at once, what is enqueued is done: the two times are the same work.
+    assert 0 < calls["contexts"].enqueue <= stages["contexts"]
+    assert 0 < calls["contexts"].device <= stages["contexts"]
+    assert clock.take_calls() == {}
+    assert stand.runner.take_times() == []
+    timed.close()
+    assert not stand.cuda.memory
+
+
+def test_a_row_on_a_gpu_says_what_it_takes_there(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device: Any = HostCuda()
+    monkeypatch.setattr(cuda_memory, "load_cuda", lambda: device)
+    taken: list[Buffer] = []
+
+    def opened(bundle: Path, weights: Path | None, threads: int) -> Any:
+        taken.append(Buffer(device))
+        taken[0].reserve(500_000)
+        return SimpleNamespace(provider="here", precision="float32")
+
+    for gpu, growth in ((True, 4.0), (False, None)):
+        row = Row(name="row", kind="engine", description="", open=opened, wants="here", gpu=gpu)
+        setup = Setup(bundle=bundle_path, weights=None, threads=1, folder=bundle_path, variables={})
+        session = _Session(row, setup)
+        session.open(False)
+        assert session.device_growth() == growth
+        taken.pop().close()
 
 
 def test_results_are_the_callers_own(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Stand(bundle, "h_s", [SMALL], monkeypatch).runner
-    first = runner(latents(1, 2, seed=1))["hyper"]
+    first = np.asarray(runner(latents(1, 2, seed=1))["hyper"])
     kept = first.copy()
     runner(latents(1, 2, seed=2))
     runner.close()
@@ -285,8 +387,8 @@ def test_results_are_the_callers_own(bundle: Bundle, monkeypatch: pytest.MonkeyP
 
 
 def test_an_engine_that_cannot_be_recorded_runs_all_the_same(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand = Stand(bundle, "h_s", [SMALL], monkeypatch, capturable=False)
-    results = [stand.runner(latents(1, 2))["hyper"] for _ in range(4)]
+    stand = Stand(bundle, "h_s", [SMALL], monkeypatch, cuda=HostCuda(capturable=False))
+    results = [np.asarray(stand.runner(latents(1, 2))["hyper"]) for _ in range(4)]
     assert all(np.array_equal(result, results[0]) for result in results)
     assert not stand.runner.recorded
     assert stand.cuda.calls.count("cudaGraphInstantiate") == 1, "it is tried once"
@@ -294,7 +396,7 @@ def test_an_engine_that_cannot_be_recorded_runs_all_the_same(bundle: Bundle, mon
 
 def test_a_refused_call_is_an_error_and_no_wrong_result(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     stand = Stand(bundle, "h_s", [SMALL], monkeypatch)
-    right = stand.runner(latents(1, 2))["hyper"]
+    right = np.asarray(stand.runner(latents(1, 2))["hyper"])
     stand.engine.broken = True
     for _ in range(2):
         with pytest.raises(EngineError, match="tensorrt cannot run h_s: call refused"):
@@ -306,8 +408,8 @@ def test_a_refused_call_is_an_error_and_no_wrong_result(bundle: Bundle, monkeypa
 def test_no_memory_for_a_large_picture_leaves_small_ones_working(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stand = Stand(bundle, "h_s", [SMALL], monkeypatch, room=100_000)
-    right = stand.runner(latents(1, 2))["hyper"]
+    stand = Stand(bundle, "h_s", [SMALL], monkeypatch, cuda=HostCuda(room=100_000))
+    right = np.asarray(stand.runner(latents(1, 2))["hyper"])
     with pytest.raises(EngineError, match=r"cuda\w+: out of memory"):
         stand.runner(latents(2, 3))
     np.testing.assert_array_equal(stand.runner(latents(1, 2))["hyper"], right)
@@ -348,13 +450,17 @@ def test_a_context_that_says_it_cannot_be_recorded_is_not(
     assert "cudaStreamBeginCapture" not in stand.cuda.calls
 
 
-def test_device_times_are_of_recorded_calls(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timed_calls_are_recorded_as_others_are(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     stand = Stand(bundle, "h_s", [SMALL], monkeypatch)
+    stand.runner.watch()
     started = time.perf_counter()
-    times = stand.runner.device_times(latents(1, 2), 5)
+    for _ in range(5):
+        stand.runner(latents(1, 2))
+    times = stand.runner.take_times()
     assert len(times) == 5
-    assert 0 < sum(times) < 1e3 * (time.perf_counter() - started)
-    assert stand.cuda.calls.count("cudaGraphLaunch") == 1 + 5
+    assert 0 < sum(call.device for call in times) < time.perf_counter() - started
+    assert stand.cuda.calls.count("cudaGraphLaunch") == 4
+    stand.runner.close()
     assert stand.cuda.calls.count("cudaEventDestroy") == 2
 
 

@@ -27,6 +27,7 @@ from s2c_deploy.export.exporter import export_bundle
 from s2c_deploy.export.precision import half, half_graphs
 from s2c_deploy.export.precision.gate import Cost, Reference, cost
 from s2c_deploy.export.precision.measure import node_ranges
+from s2c_deploy.export.precision.pixels import with_pixels
 from s2c_deploy.export.precision.rounding import rounded_graph
 from s2c_deploy.export.precision.typed import typed_graph
 from s2c_deploy.metrics import psnr
@@ -108,9 +109,11 @@ def test_every_value_of_the_shipped_graphs_is_rounded(bundle: Bundle, graph: str
     assert [(o.domain, o.version) for o in typed.opset_import] == [("", 17)]
     found = types(typed)
     for value in (*typed.graph.input, *typed.graph.output):
-        assert found[value.name] == FLOAT
+        assert found[value.name] == (TensorProto.UINT8 if value.name == "pixels" else FLOAT)
     for node in typed.graph.node:
-        if node.op_type in ("Conv", "MatMul", "Erf", "LeakyRelu", "Transpose", "DepthToSpace"):
+        if node.name.startswith("/pixels/"):
+            assert found[node.input[0]] == FLOAT, node.name
+        elif node.op_type in ("Conv", "MatMul", "Erf", "LeakyRelu", "Transpose", "DepthToSpace"):
             assert {found[name] for name in (*node.input, *node.output)} == {HALF}, node.name
         if node.op_type == "LayerNormalization" or any("gain" in name for name in node.input):
             assert {found[name] for name in (*node.input, *node.output)} == {FLOAT}, node.name
@@ -128,6 +131,30 @@ def test_every_value_of_the_shipped_graphs_is_rounded(bundle: Bundle, graph: str
     for name, value in zip(halves, values, strict=True):
         assert (value == value.astype(np.float16)).all(), name
         assert np.abs(value).max() > 0, name
+
+
+@pytest.mark.parametrize("io", ["float32", "float16"])
+def test_pixels_are_what_the_codec_makes_of_x_hat(bundle: Bundle, io: str) -> None:
+    typed, added = with_pixels(typed_graph(onnx.load(bundle.graph("g_s")), ["/Mul"], io=io))
+    onnx.checker.check_model(typed, full_check=True)
+    assert sum(node.name in added for node in typed.graph.node) == len(added) == (5 if io == "float32" else 6)
+    y_hat = np.random.default_rng(0).normal(scale=900, size=(2, 128, 4, 8)).astype(np.float32)
+    inputs = {"y_hat": y_hat, "inverse_gain": np.full((1, 128, 1, 1), 1 / 256, np.float32)}
+    # As written: by itself ONNX Runtime would leave out the cast to FP16, and round what x_hat was before it.
+    x_hat, pixels = run(rounded_graph(typed), inputs, ["x_hat", "pixels"])
+    assert pixels.dtype == np.uint8
+    assert x_hat.min() < 0
+    assert x_hat.max() > 1, "both ends are clipped"
+    for one, found in zip(x_hat, pixels, strict=True):
+        np.testing.assert_array_equal(found, to_pixels(one[None], 64, 128))
+
+
+def test_the_bundle_says_what_rounds(bundle: Bundle) -> None:
+    kept = bundle.manifest["float16"]["graphs"]["g_s"]["float32_nodes"]
+    graph = onnx.load(bundle.graph("g_s", "float16")).graph
+    assert [output.name for output in graph.output] == ["x_hat", "pixels"]
+    rounding = {node.name for node in graph.node if node.name.startswith("/pixels/")}
+    assert {name for name, node in kept.items() if node["reason"] == "pixels"} == rounding
 
 
 def test_inputs_and_outputs_in_fp16(bundle: Bundle) -> None:
@@ -226,7 +253,7 @@ def test_the_shipped_weights_lose_nothing(bundle: Bundle, bundle_path: Path, tmp
         assert row["h_a"] <= 0.01
         assert 0 < row["g_a"] < 0.002, "FP16 that changes nothing at all was not run"
     reasons = {name: {n["reason"] for n in g["float32_nodes"].values()} for name, g in report["graphs"].items()}
-    assert reasons == {"g_a": {"gain", "reduction"}, "h_a": {"gain"}, "g_s": {"gain", "reduction"}}
+    assert reasons == {"g_a": {"gain", "reduction"}, "h_a": {"gain"}, "g_s": {"gain", "pixels", "reduction"}}
     assert all(1e-5 < graph["relative_difference"] < 0.01 for graph in report["graphs"].values())
     assert bundle.graph("h_s", "float16") == bundle.graph("h_s")
     assert all(name.endswith(".onnx") for name in (bundle.graph(g, "float16").name for g in report["graphs"]))
@@ -276,7 +303,7 @@ def test_overflow_is_found_and_kept_in_float32(tmp_path: Path, photographs: Path
     made = export_bundle(checkpoint, tmp_path / "bundle", images=photographs, precision="float16")
     report = made.manifest["float16"]
     kept = report["graphs"]["g_s"]["float32_nodes"]
-    found = {name: node["reason"] for name, node in kept.items() if node["reason"] not in ("gain", "reduction")}
+    found = {name: node["reason"] for name, node in kept.items() if node["reason"] in ("overflow", "loses", "gate")}
     prefix = next(name for name in found if name.endswith("/value/Conv")).removesuffix("/value/Conv")
     assert found == {
         f"{prefix}/value/Conv": "overflow",

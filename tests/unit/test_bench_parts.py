@@ -16,7 +16,7 @@ from s2c_deploy.bench.report import compare_table, differences
 from s2c_deploy.bench.result import Benchmark, Measured, RowResult, Series, read_result, write_result
 from s2c_deploy.bench.rows import choose_rows
 from s2c_deploy.bench.stages import StageClock
-from s2c_deploy.bench.tables import costs_table, latency_table, lost_table, notes, stages_table
+from s2c_deploy.bench.tables import costs_table, device_table, latency_table, lost_table, notes, stages_table
 from s2c_deploy.codec import Pixels
 from s2c_deploy.errors import InputError
 
@@ -210,6 +210,34 @@ def test_stages_that_miss_time_are_named() -> None:
     half = dataclasses.replace(ROWS[1].series[0], stages={"g_s": tuple(0.5 * s for s in ROWS[1].series[0].seconds)})
     said = notes(benchmark(dataclasses.replace(ROWS[1], series=(half,))))
     assert "fast: stages sum to 50.0% of the headline of 768x512, quality 4: do not trust them" in said
+
+
+def test_times_on_a_device_stand_beside_the_hosts(tmp_path: Path) -> None:
+    series = dataclasses.replace(
+        ROWS[1].series[0], device={"g_s": (0.004,) * 10, "entropy": (0.001,) * 10},
+        enqueue={"g_s": (0.0005,) * 10, "entropy": (0.002,) * 10},
+    )  # fmt: skip
+    gpu = dataclasses.replace(ROWS[1], series=(series,), device_megabytes=321.4)
+    made = benchmark(gpu, ROWS[2])
+    assert device_table(made, CASE, "decode").rows == (
+        ("fast", "g_s", "7.00", "4.00", "0.50", ""),
+        ("fast", "entropy", "2.99", "1.00", "2.00", "launch-bound"),
+    )
+    assert "MB device" in costs_table(made).columns
+    assert "321" in costs_table(made).rows[0]
+    assert not device_table(benchmark(*ROWS), CASE, "decode").rows
+    assert "MB device" not in costs_table(benchmark(*ROWS)).columns
+    write_result(made, tmp_path / "b.json")
+    assert read_result(tmp_path / "b.json") == made
+
+
+def test_results_of_before_have_no_device(tmp_path: Path) -> None:
+    write_result(benchmark(*ROWS), tmp_path / "b.json")
+    record = json.loads((tmp_path / "b.json").read_text())
+    for entry in record["rows"]:
+        del entry["device_megabytes"], entry["series"][0]["device"], entry["series"][0]["enqueue"]
+    (tmp_path / "b.json").write_text(json.dumps(record))
+    assert read_result(tmp_path / "b.json") == benchmark(*ROWS)
 
 
 def test_a_record_survives_its_file(tmp_path: Path) -> None:

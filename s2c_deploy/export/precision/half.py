@@ -22,6 +22,7 @@ from s2c_deploy.errors import EngineError, ParityError
 from s2c_deploy.export.parity import check_file
 from s2c_deploy.export.precision.gate import Reference, coded_in_float32, cost
 from s2c_deploy.export.precision.measure import NodeRange, node_ranges
+from s2c_deploy.export.precision.pixels import with_pixels
 from s2c_deploy.export.precision.rounding import rounded_graph
 from s2c_deploy.export.precision.typed import folded, typed_graph
 from s2c_deploy.manifest import FLOAT_GRAPHS
@@ -83,9 +84,12 @@ def half_graphs(
         raise ParityError(f"the FP16 gate: {error}") from error
     finally:
         networks.close()
-    return HalfGraphs(
-        models={name: plan.typed() for name, plan in plans.items()}, report=_report(plans, losses, len(pictures), io)
-    )
+    models = {name: plan.typed() for name, plan in plans.items()}
+    report = _report(plans, losses, len(pictures), io)
+    models["g_s"], added = with_pixels(models["g_s"])
+    # Of no precision but float32: those libraries that take it from here, not from the graph, are told.
+    report["graphs"]["g_s"]["float32_nodes"] |= {node: {"op": op, "reason": "pixels"} for node, op in added.items()}
+    return HalfGraphs(models=models, report=report)
 
 
 class _Plan:

@@ -62,7 +62,8 @@ def rounding(source: str, target: str) -> list[onnx.NodeProto]:
 
 def _in_float32(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
     value = onnx.ValueInfoProto.FromString(value.SerializeToString())
-    value.type.tensor_type.elem_type = FLOAT
+    if value.type.tensor_type.elem_type == HALF:
+        value.type.tensor_type.elem_type = FLOAT
     return value
 
 
