@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,15 +63,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Spatial interaction x channel aggregation, at equal steps.")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--cache", type=Path, help="decoded pictures, shared with other runs [default: in --runs]")
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--crop", type=int, default=128)
+    parser.add_argument("--learning-rate", type=float, default=5e-4, help="one that all of them bear")
     parser.add_argument("--held-out", type=int, default=16)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     arguments.runs.mkdir(parents=True, exist_ok=True)
-    pictures = hold_out(open_cache(arguments.data, arguments.runs / "pictures.u8"), arguments.held_out)
-    settings = TrainSettings(steps=arguments.steps, validate_every=arguments.steps, last_crop=128, exact_from=1.0)
+    cache = arguments.cache or arguments.runs / "pictures.u8"
+    pictures = hold_out(open_cache(arguments.data, cache), arguments.held_out)
+    settings = TrainSettings(
+        steps=arguments.steps,
+        batch=arguments.batch,
+        crop=arguments.crop,
+        last_crop=arguments.crop,
+        learning_rate=arguments.learning_rate,
+        validate_every=arguments.steps,
+        exact_from=1.0,
+    )
     results: list[dict[str, Any]] = []
-    for name, config in candidates().items():
+    models = candidates()
+    for number, (name, config) in enumerate(models.items(), 1):
+        print(f"{number} of {len(models)}: {name}", file=sys.stderr, flush=True)
         result = train(config, settings, pictures, arguments.runs / name)
         if result is None or not result.finished:
             return
@@ -93,7 +109,8 @@ def main() -> None:
         bd = "-" if r["bd_rate"] is None else f"{r['bd_rate']:+.1f} %"
         print(f"| {r['model']} | {r['parameters'] / 1e6:.2f} | {r['kmac_per_pixel']} | {r['cost']:.3f} | {bd} |")
     if arguments.out is not None:
-        record = {"steps": arguments.steps, "torch": torch.__version__, "threads": torch.get_num_threads()}
+        asked = {name: getattr(settings, name) for name in ("steps", "batch", "crop", "learning_rate")}
+        record = {**asked, "torch": torch.__version__, "threads": torch.get_num_threads()}
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(record | {"results": results}, indent=1) + "\n")
 

@@ -143,7 +143,7 @@ def _timed(context: Context, codec: Any, stream: Path) -> tuple[list[float], dic
 
 
 def eager(context: Context, record: Record) -> None:
-    """g_s alone in eager PyTorch, as a baseline: float32 and FP16, channels-last, on the GPU where there is one."""
+    """g_s alone in PyTorch, as a baseline: float32 and FP16, channels-last, eager; compiled, too, on a GPU."""
     import torch
 
     from s2c_deploy.models import S2CModel
@@ -164,7 +164,13 @@ def eager(context: Context, record: Record) -> None:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         g_s = model.g_s.to(device, kind).to(memory_format=torch.channels_last)
         x = y_hat.to(device, kind).contiguous(memory_format=torch.channels_last)
-        record.add("rows", {"precision": name, "size": f"{width}x{height}", **_eager_times(context, g_s, x, device)})
+        row = {"precision": name, "size": f"{width}x{height}"}
+        record.add("rows", {**row, "compiled": False, **_eager_times(context, g_s, x, device)})
+        if device == "cuda":
+            try:
+                record.add("rows", {**row, "compiled": True, **_eager_times(context, torch.compile(g_s), x, device)})
+            except Exception as error:  # of the compiler's own kinds: a host may have no Triton, or no C compiler
+                record.add("rows", {**row, "compiled": True, "error": str(error)[-500:]})
 
 
 def _take_weights(model: Any, folder: Path) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,21 +41,20 @@ LARGE = 2048 * 2048
 ENTROPY_PATH = ("read", "parse", "entropy", "contexts", "latents")
 
 
-def by_size(request: Request, sizes: Sequence[str], progress: Progress) -> list[Benchmark]:
+def by_size(request: Request, sizes: Sequence[str], progress: Progress) -> Iterator[Benchmark]:
     """A run per size, or beyond LARGE one per size and row; rows in processes of their own each time."""
-    runs: list[Benchmark] = []
     rows = request.rows
     for width, height in map(parse_size, sizes):
         sources = tuple(of_sizes(request.sources[0], [(width, height)]))
         asked = replace(request, sources=sources, rows=rows)
         together = [asked] if width * height <= LARGE else [replace(asked, rows=(row,), rounds=1) for row in rows]
-        made = [measured(some, progress) for some in together]
-        runs += made
-        failed = {row.name for run in made for row in run.rows if row.failure}
-        rows = tuple(row for row in rows if row.name not in failed)
+        for some in together:
+            run = measured(some, progress)
+            yield run
+            failed = {row.name for row in run.rows if row.failure}
+            rows = tuple(row for row in rows if row.name not in failed)
         if not rows:
             break
-    return runs
 
 
 def sizes_table(runs: Sequence[Benchmark]) -> Table:
@@ -174,13 +173,15 @@ def main() -> None:
         throughput=arguments.suite == "decode",
     )
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        if arguments.suite == "sizes":
-            runs = by_size(request, arguments.sizes, progress)
-        else:
-            runs = [measured(request, progress)]
+        runs: list[Benchmark] = []
+        sized = by_size(request, arguments.sizes, progress)
+        for run in sized if arguments.suite == "sizes" else [measured(request, progress)]:
+            # Large sizes take long: what is known is on disk before the next one begins.
+            runs.append(run)
+            path = write_runs(arguments.suite, runs, arguments.results)
     from benchmarks.latency_tables import suite_tables
 
-    print(f"{suite_tables(arguments.suite, runs)}\n\n{write_runs(arguments.suite, runs, arguments.results)}")
+    print(f"{suite_tables(arguments.suite, runs)}\n\n{path}")
 
 
 if __name__ == "__main__":

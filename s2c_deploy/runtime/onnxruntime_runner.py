@@ -44,7 +44,7 @@ def _session(graph: Path, wanted: tuple[str, ...], threads: int) -> ort.Inferenc
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Every graph of a bundle is a session with threads of its own, which would spin on after a run, in the way of
-    # the next graph's: decoding took 2.7 times as long on two cores.
+    # the next graph's.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry(_RECORD, "1")
     try:
