@@ -317,6 +317,21 @@ def test_what_the_next_graph_reads_stays_on_the_device(bundle: Bundle, monkeypat
         context({"hyper": hyper})
 
 
+def test_the_same_shapes_from_another_place(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses are part of a recording: an array of the host, then of one runner, then of another."""
+    device: Any = HostCuda()
+    graphs = ("h_s", "h_s", "context_0_anchor")
+    one, other, context = (Stand(bundle, name, [SMALL], monkeypatch, cuda=device).runner for name in graphs)
+    with open_runner(bundle.graph("context_0_anchor"), backend="onnxruntime") as reference:
+        for seed, runner in enumerate((one, one, other, one, other)):
+            hyper = runner(latents(1, 2, seed=seed))["hyper"]
+            expected = reference({"hyper": np.asarray(hyper)})
+            for given in (hyper, np.asarray(hyper), hyper, hyper, hyper):
+                found = context({"hyper": given})
+                np.testing.assert_array_equal(found["means"], expected["means"])
+            assert context.recorded
+
+
 def test_pixels_come_as_bytes(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """x_hat stays where it is; the known-answer test asks for it, and holds the pixels against it."""
     stand = Stand(bundle, "g_s", [SMALL], monkeypatch, precision="float16")
