@@ -19,7 +19,7 @@ from s2c_deploy.bench.parity import same_symbols
 from s2c_deploy.bench.rows import Pipeline, Row
 from s2c_deploy.bench.stages import StagedCodec, flat
 from s2c_deploy.codec import Pixels
-from s2c_deploy.errors import S2CError
+from s2c_deploy.errors import DependencyError, EngineError, S2CError
 from s2c_deploy.latent import Symbols
 from s2c_deploy.runtime.runner import CallTimes
 
@@ -95,7 +95,7 @@ class _Session:
         os.environ.update(setup.variables)
         self._row, self._setup = row, setup
         self._pipeline: Pipeline | None = None
-        self._device_before = 0.0
+        self._device_before: float | None = None
 
     @property
     def _coder(self) -> Pipeline:
@@ -104,7 +104,7 @@ class _Session:
 
     def open(self, encoder: bool) -> Opened:
         """Opens the decoder's graphs, and the encoder's where they will be timed."""
-        self._device_before = _device_memory() if self._row.gpu else 0.0
+        self._device_before = _device_memory() if self._row.gpu else None
         started = time.perf_counter()
         self._pipeline = self._row.open(self._setup.bundle, self._setup.weights, self._setup.threads)
         if isinstance(self._pipeline, StagedCodec):
@@ -183,7 +183,8 @@ class _Session:
     def device_growth(self) -> float | None:
         """Megabytes that the device has less since before the row was opened, for a row that runs on one: graphs and
         buffers, but not the CUDA context itself."""
-        return _device_memory() - self._device_before if self._row.gpu else None
+        taken = None if self._device_before is None else _device_memory()
+        return None if taken is None or self._device_before is None else taken - self._device_before
 
     def close(self) -> None:
         if self._pipeline is not None:
@@ -210,11 +211,14 @@ def memory(field: str) -> float | None:
     return int(found[0]) * 1024 / 1e6 if found else None
 
 
-def _device_memory() -> float:
-    """Megabytes of the GPU that are taken."""
+def _device_memory() -> float | None:
+    """Megabytes of the GPU that are taken; None without cuda-bindings, which ONNX Runtime's rows do not need."""
     from s2c_deploy.runtime.cuda_memory import load_cuda, used_memory
 
-    return used_memory(load_cuda()) / 1e6
+    try:
+        return used_memory(load_cuda()) / 1e6
+    except (DependencyError, EngineError):
+        return None
 
 
 def _forget_peak() -> None:

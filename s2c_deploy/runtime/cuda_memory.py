@@ -157,14 +157,17 @@ class DeviceArray:
 
     @property
     def address(self) -> int:
-        if not self._current():
-            raise EngineError("an output that was left on the device is of an earlier call: it is there no more")
+        self._check()
         return self._buffer.device
 
+    def _check(self) -> None:
+        if not self._current():
+            raise EngineError("an output that was left on the device is of an earlier call: it is there no more")
+
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
-        if self.address:
-            self._stream.copy_out(self._buffer, int(np.prod(self.shape, dtype=np.int64)))
-            self._stream.synchronize()
+        self._check()
+        self._stream.copy_out(self._buffer, int(np.prod(self.shape, dtype=np.int64)))
+        self._stream.synchronize()
         return self._buffer.view(self.shape).astype(dtype or self.dtype)
 
 

@@ -391,6 +391,14 @@ def test_a_row_on_a_gpu_says_what_it_takes_there(bundle_path: Path, monkeypatch:
         assert session.device_growth() == growth
         taken.pop().close()
 
+    def missing() -> None:
+        raise DependencyError("cuda-bindings", extra="tensorrt")
+
+    monkeypatch.setattr(cuda_memory, "load_cuda", missing)
+    session = _Session(dataclasses.replace(row, gpu=True), setup)
+    session.open(False)
+    assert session.device_growth() is None, "ONNX Runtime needs no cuda-bindings: its row is not lost for it"
+
 
 def test_results_are_the_callers_own(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Stand(bundle, "h_s", [SMALL], monkeypatch).runner
