@@ -28,6 +28,7 @@ from s2c_deploy.models.cost import count_cost
 from s2c_deploy.presets import CHANNEL_AGGREGATIONS, VARIANTS, ModelConfig, model_config
 from s2c_deploy.train import TrainSettings, hold_out, open_cache, train
 from s2c_deploy.train.log import Row
+from s2c_deploy.train.optimizer import OPTIMIZERS
 
 BASELINE = "conv-glu"
 
@@ -67,7 +68,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=5e-4, help="one that all of them bear")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="soap")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="one that all of them bear")
     parser.add_argument("--held-out", type=int, default=16)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -79,7 +81,9 @@ def main() -> None:
         batch=arguments.batch,
         crop=arguments.crop,
         last_crop=arguments.crop,
+        optimizer=arguments.optimizer,
         learning_rate=arguments.learning_rate,
+        warmup=min(200, arguments.steps // 10),
         validate_every=arguments.steps,
         exact_from=1.0,
     )
@@ -109,7 +113,7 @@ def main() -> None:
         bd = "-" if r["bd_rate"] is None else f"{r['bd_rate']:+.1f} %"
         print(f"| {r['model']} | {r['parameters'] / 1e6:.2f} | {r['kmac_per_pixel']} | {r['cost']:.3f} | {bd} |")
     if arguments.out is not None:
-        asked = {name: getattr(settings, name) for name in ("steps", "batch", "crop", "learning_rate")}
+        asked = {name: getattr(settings, name) for name in ("steps", "batch", "crop", "optimizer", "learning_rate")}
         record = {**asked, "torch": torch.__version__, "threads": torch.get_num_threads()}
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(record | {"results": results}, indent=1) + "\n")

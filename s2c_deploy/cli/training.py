@@ -42,6 +42,7 @@ def train(
     crop: Annotated[int, typer.Option(help="Side of the crops, a multiple of 64.")] = 128,
     last_crop: Annotated[int, typer.Option(help="Side of the crops at the end.")] = 256,
     last_crop_from: Annotated[float, typer.Option(help="Fraction of the steps after which they grow.")] = 0.9,
+    optimizer: Annotated[str, typer.Option(help="soap, or adam: a quicker step, but more of them.")] = "soap",
     learning_rate: Annotated[float, typer.Option(help="Of the plateau.")] = 1e-3,
     warmup: Annotated[int, typer.Option(min=0, help="Steps in which it rises.")] = 200,
     decay_from: Annotated[float, typer.Option(help="Fraction of the steps after which the rate falls.")] = 0.4,
@@ -90,6 +91,7 @@ def train(
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     settings = training.TrainSettings(
         steps=steps,
+        optimizer=optimizer,
         batch=batch,
         crop=crop,
         last_crop=last_crop,

@@ -18,6 +18,7 @@ from s2c_deploy.quantize import exact_twin
 from s2c_deploy.train.data import Crops
 from s2c_deploy.train.log import Row, TrainingLog
 from s2c_deploy.train.objective import balanced, rate_distortion_cost
+from s2c_deploy.train.optimizer import make_optimizer
 from s2c_deploy.train.parallel import Processes
 from s2c_deploy.train.settings import TrainSettings
 
@@ -47,7 +48,7 @@ class Run:
             self.model.load_state_dict(initial)
         self.model.to(processes.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.averages = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, fused=True)
+        self.optimizer = make_optimizer(settings.optimizer, self.model.parameters(), settings.learning_rate)
         self.lmbdas = torch.tensor(config.lmbdas, device=processes.device)
         self.ranges: dict[str, Tensor] | None = None
         self.step = 0
@@ -79,7 +80,7 @@ class Run:
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=settings.bfloat16):
             output = self.network(x, level)
         cost = rate_distortion_cost(output, x, self.lmbdas[level], self.config.objective)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss = balanced(cost.loss, self.lmbdas[level], self.lmbdas, settings.lmbda_weight)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from s2c_deploy.errors import InputError
 from s2c_deploy.presets import ALIGNMENT
+from s2c_deploy.train.optimizer import OPTIMIZERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +16,7 @@ class TrainSettings:
 
     batch, crop: crops per step (of all processes together) and their side in pixels; from ``last_crop_from`` on the
     side is ``last_crop`` and the batch smaller, so that a step costs the same.
+    optimizer: soap or adam.
     learning_rate: held after ``warmup`` steps until ``decay_from``, then falls to ``final_rate`` along a cosine.
     exact_from: from here on the entropy networks compute in the exact integers that are shipped (1: never).
     lmbda_weight: a sample's loss is divided by lmbda^lmbda_weight, so that no quality level outshouts the others.
@@ -23,6 +25,7 @@ class TrainSettings:
     """
 
     steps: int
+    optimizer: str = "soap"
     batch: int = 8
     crop: int = 128
     last_crop: int = 256
@@ -43,6 +46,7 @@ class TrainSettings:
     validate_every: int = 5000
 
     def __post_init__(self) -> None:
+        _check("optimizer", self.optimizer in OPTIMIZERS, " or ".join(OPTIMIZERS), self.optimizer)
         for name in ("steps", "batch", "save_every", "validate_every"):
             _check(name, getattr(self, name) >= 1, "at least 1", getattr(self, name))
         for name in ("crop", "last_crop"):
