@@ -1,6 +1,6 @@
 """The paper's question, with our data: how much do spatial interaction and channel aggregation each matter?
 
-    python -m benchmarks.ablation --data PHOTOS --runs runs/ablation --steps 2000 [--out FILE.json]
+    python -m benchmarks.ablation --data PHOTOS --runs runs/ablation --steps 2000 [--only MODEL,…] [--out FILE.json]
 
 Trains identity, conv, attention and hybrid with each channel aggregation, and conv with a norm before its convolution,
 at ``tiny``, for the same steps on the same crops; then compares them on the same held-out pictures.  Every run resumes,
@@ -27,6 +27,7 @@ from s2c_deploy.metrics import bd_rate
 from s2c_deploy.models.cost import count_cost
 from s2c_deploy.presets import CHANNEL_AGGREGATIONS, VARIANTS, ModelConfig, model_config
 from s2c_deploy.train import TrainSettings, hold_out, open_cache, train
+from s2c_deploy.train.data import Pictures
 from s2c_deploy.train.log import Row
 from s2c_deploy.train.optimizer import OPTIMIZERS
 
@@ -60,11 +61,13 @@ def against(anchor: list[Row], points: list[Row]) -> float | None:
         return None
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description="Spatial interaction x channel aggregation, at equal steps.")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--cache", type=Path, help="decoded pictures, shared with other runs [default: in --runs]")
+    parser.add_argument("--only", default="", help="some of the models, with commas between")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=128)
@@ -72,7 +75,57 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="one that all of them bear")
     parser.add_argument("--held-out", type=int, default=16)
     parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def chosen(only: str) -> dict[str, ModelConfig]:
+    """All candidates, or those named; SystemExit for a name that is none of theirs."""
+    models = candidates()
+    names = only.split(",") if only else list(models)
+    for name in names:
+        if name not in models:
+            raise SystemExit(f"--only: expected {', '.join(models)}; found {name}")
+    return {name: models[name] for name in names}
+
+
+def compare(
+    models: dict[str, ModelConfig], settings: TrainSettings, pictures: Pictures, runs: Path
+) -> list[dict[str, Any]] | None:
+    """Trains what is not trained yet; the models by rising cost, or None if a run was stopped."""
+    results: list[dict[str, Any]] = []
+    for number, (name, config) in enumerate(models.items(), 1):
+        print(f"{number} of {len(models)}: {name}", file=sys.stderr, flush=True)
+        result = train(config, settings, pictures, runs / name)
+        if result is None or not result.finished:
+            return None
+        parts = count_cost(config)
+        results.append(
+            {
+                "model": name,
+                "parameters": sum(part.parameters for part in parts),
+                "kmac_per_pixel": round(sum(part.kmac_per_pixel for part in parts), 1),
+                "cost": balanced_cost(result.validation, config.lmbdas, settings.lmbda_weight),
+                "curve": result.validation,
+            }
+        )
+    anchor = next((r["curve"] for r in results if r["model"] == BASELINE), None)
+    for r in results:
+        r["bd_rate"] = None if anchor is None else against(anchor, r["curve"])
+    return sorted(results, key=lambda r: float(r["cost"]))
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """As Markdown."""
+    lines = [f"| model | parameters M | kMAC/px | cost | BD-rate against {BASELINE} |", "|---|---|---|---|---|"]
+    for r in results:
+        bd = "-" if r["bd_rate"] is None else f"{r['bd_rate']:+.1f} %"
+        lines.append(f"| {r['model']} | {r['parameters'] / 1e6:.2f} | {r['kmac_per_pixel']} | {r['cost']:.3f} | {bd} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    arguments = parse()
+    models = chosen(arguments.only)
     arguments.runs.mkdir(parents=True, exist_ok=True)
     cache = arguments.cache or arguments.runs / "pictures.u8"
     pictures = hold_out(open_cache(arguments.data, cache), arguments.held_out)
@@ -87,31 +140,10 @@ def main() -> None:
         validate_every=arguments.steps,
         exact_from=1.0,
     )
-    results: list[dict[str, Any]] = []
-    models = candidates()
-    for number, (name, config) in enumerate(models.items(), 1):
-        print(f"{number} of {len(models)}: {name}", file=sys.stderr, flush=True)
-        result = train(config, settings, pictures, arguments.runs / name)
-        if result is None or not result.finished:
-            return
-        parts = count_cost(config)
-        results.append(
-            {
-                "model": name,
-                "parameters": sum(part.parameters for part in parts),
-                "kmac_per_pixel": round(sum(part.kmac_per_pixel for part in parts), 1),
-                "cost": balanced_cost(result.validation, config.lmbdas, settings.lmbda_weight),
-                "curve": result.validation,
-            }
-        )
-    anchor = next(r["curve"] for r in results if r["model"] == BASELINE)
-    for r in results:
-        r["bd_rate"] = against(anchor, r["curve"])
-    results.sort(key=lambda r: r["cost"])
-    print(f"| model | parameters M | kMAC/px | cost | BD-rate against {BASELINE} |\n|---|---|---|---|---|")
-    for r in results:
-        bd = "-" if r["bd_rate"] is None else f"{r['bd_rate']:+.1f} %"
-        print(f"| {r['model']} | {r['parameters'] / 1e6:.2f} | {r['kmac_per_pixel']} | {r['cost']:.3f} | {bd} |")
+    results = compare(models, settings, pictures, arguments.runs)
+    if results is None:
+        return
+    print(table(results))
     if arguments.out is not None:
         asked = {name: getattr(settings, name) for name in ("steps", "batch", "crop", "optimizer", "learning_rate")}
         record = {**asked, "torch": torch.__version__, "threads": torch.get_num_threads()}

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from s2c_deploy.cli.building import comma_list
 from s2c_deploy.cli.coding import JsonOption
+from s2c_deploy.cli.evaluating import parse_qualities
 from s2c_deploy.cli.exporting import PHOTOGRAPHS
-from s2c_deploy.errors import DependencyError, EngineError, InputError
+from s2c_deploy.errors import DependencyError, EngineError
 
 if TYPE_CHECKING:
     from s2c_deploy.bundle import Bundle
@@ -21,7 +23,7 @@ def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
     backends: Annotated[str, typer.Option(help="Engines, with commas between. [default: all that run here]")] = "",
     images: Annotated[Path, typer.Option(help="Folder of pictures to code.")] = PHOTOGRAPHS,
-    qualities: Annotated[str, typer.Option(help="Qualities, with commas between.")] = "1,3,5,8",
+    quality: Annotated[str, typer.Option("--quality", "-q", help="As 1..8 or 1,3,5.5.")] = "1,3,5,8",
     as_json: JsonOption = False,
 ) -> None:
     """Prove a bundle exact from its ONNX files, and decode every engine's streams on every other.
@@ -32,7 +34,7 @@ def verify(
     """
     if find_spec("onnx") is None:
         raise DependencyError("onnx", extra="export")
-    levels = _qualities(qualities)
+    levels = parse_qualities([quality])
     from rich.console import Console
     from rich.progress import Progress
 
@@ -76,19 +78,12 @@ def verify(
             )
 
 
-def _qualities(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--qualities: expected numbers with commas between, found {text!r}") from None
-
-
 def _backends(text: str, bundle: Bundle) -> list[str]:
     from s2c_deploy.networks import can_run
     from s2c_deploy.runtime import BACKENDS, choose_backend
 
     if text:
-        return [choose_backend(name.strip()) for name in text.split(",")]
+        return [choose_backend(name) for name in comma_list(text)]
     return [name for name in BACKENDS if can_run(bundle, name)]
 
 

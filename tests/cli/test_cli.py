@@ -411,6 +411,25 @@ def test_inspect_a_bundle(run: Run, bundle_path: Path) -> None:
     assert record["fingerprint"] in run("inspect", bundle_path).out
 
 
+def test_verify(run: Run, tmp_path: Path, bundle_path: Path, picture: Pixels) -> None:
+    save(tmp_path / "picture.png", picture)
+    options = ("--backends", "onnxruntime", "--images", tmp_path, "-q", "2..3")
+    result = run("verify", bundle_path, *options, "--json")
+    assert result.code == 0, result.err
+    record = json.loads(result.out)
+    assert record["qualities"] == [2.0, 3.0]
+    assert record["agrees"]
+    assert {a["streams"] for a in record["agreements"]} == {2}
+    assert record["proof"]["largest_sum"] <= record["proof"]["limit"] == 2**24
+    report = run("verify", bundle_path, *options).out
+    assert "1 pictures at qualities 2, 3:" in report
+
+
+def test_verify_with_an_unusable_quality(run: Run, bundle_path: Path) -> None:
+    message = one_error(run("verify", bundle_path, "--quality", "good"), 3)
+    assert "--quality: expected 1..8 or numbers with commas between, found 'good'" in message
+
+
 def test_info(run: Run) -> None:
     record = json.loads(run("info", "--variant", "hybrid", "--preset", "small", "--json").out)
     assert record["model"] == "hybrid-small"

@@ -44,3 +44,21 @@ def test_curves_that_do_not_rise_have_no_bd_rate(ablation) -> None:  # type: ign
     assert ablation.against(rising, doubled) == pytest.approx(100.0)
     flat = [{**p, "psnr": 25.0} for p in rising]
     assert ablation.against(rising, flat) is None
+
+
+def test_some_of_the_models_can_be_asked_for(ablation) -> None:  # type: ignore[no-untyped-def]
+    assert list(ablation.chosen("conv-glu-norm,conv-mlp")) == ["conv-glu-norm", "conv-mlp"]
+    assert ablation.chosen("") == ablation.candidates()
+    with pytest.raises(SystemExit, match=r"expected identity-mlp, .*; found conv-relu"):
+        ablation.chosen("conv-mlp,conv-relu")
+
+
+def test_the_table_says_what_cannot_be_compared(ablation) -> None:  # type: ignore[no-untyped-def]
+    results = [
+        {"model": "conv-mlp", "parameters": 3_456_000, "kmac_per_pixel": 27.9, "cost": 1.5, "bd_rate": -1.26},
+        {"model": "identity-mlp", "parameters": 3_000_000, "kmac_per_pixel": 24.6, "cost": 2.0, "bd_rate": None},
+    ]
+    assert ablation.table(results).splitlines()[2:] == [
+        "| conv-mlp | 3.46 | 27.9 | 1.500 | -1.3 % |",
+        "| identity-mlp | 3.00 | 24.6 | 2.000 | - |",
+    ]
