@@ -30,7 +30,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/VARIANT-PRESET]")] = None,
     start: Annotated[
         Path | None,
-        typer.Option("--from", help="Start from these weights: a model folder or a checkpoint, of any variant."),
+        typer.Option("--from", help="Weights to start from: a model folder (any variant, no larger preset) or a checkpoint."),
     ] = None,
     objective: Annotated[str, typer.Option(help=f"Distortion: {', '.join(OBJECTIVES)}.")] = "mse",
     aggregation: Annotated[str, typer.Option(help=f"{', '.join(CHANNEL_AGGREGATIONS)}.")] = "glu",
@@ -69,7 +69,9 @@ def train(
 
     s2c-deploy train photos/ --preset tiny --steps 300
 
-    s2c-deploy train photos/ --variant hybrid --from export/conv --steps 20000
+    s2c-deploy train photos/ --variant hybrid --from export/conv --learning-rate 3e-4 --steps 20000
+
+    s2c-deploy train photos/ --preset small --from export/conv --steps 50000
 
     torchrun --nproc-per-node 8 --no-python s2c-deploy train photos/ --preset base --batch 64
     """
@@ -119,13 +121,22 @@ def train(
 
 
 def _initial(config: ModelConfig, start: Path) -> dict[str, Tensor]:
-    """The new model's state dict with every tensor of ``start`` that fits it."""
+    """The new model's state dict with every tensor of ``start`` that fits it, or is a part of one."""
     from s2c_deploy.export.adapters import compatible_part, read_tensors
-    from s2c_deploy.export.checkpoint import WEIGHTS
+    from s2c_deploy.export.checkpoint import load_checkpoint
     from s2c_deploy.models import S2CModel
+    from s2c_deploy.train.growth import grown, is_growth
 
     state = S2CModel(config).state_dict()
-    taken, new = compatible_part(state, read_tensors(start / WEIGHTS if start.is_dir() else start))
+    if start.is_dir():
+        checkpoint = load_checkpoint(start)
+        tensors = checkpoint.model.state_dict()
+    else:
+        checkpoint, tensors = None, read_tensors(start)
+    if checkpoint is not None and is_growth(config, checkpoint.config):
+        taken, new = grown(config, state, checkpoint.config, tensors)
+    else:
+        taken, new = compatible_part(state, tensors)
     typer.echo(f"{start}: {len(taken)} tensors taken over, {len(new)} new", err=True)
     return state | taken
 

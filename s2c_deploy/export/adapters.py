@@ -177,11 +177,12 @@ def compatible_part(
     into a new one, whose own starts at zero.
     """
     fits = {n for n, t in wanted.items() if n in found and found[n].shape == t.shape}
-    torn = {_operator(n) for n in wanted if n not in fits} | {_operator(n) for n in found if n not in wanted}
-    taken = {n for n in fits if _operator(n) is None or _operator(n) not in torn}
+    torn = {operator_of(n) for n in wanted if n not in fits} | {operator_of(n) for n in found if n not in wanted}
+    taken = {n for n in fits if operator_of(n) is None or operator_of(n) not in torn}
     return {n: found[n].float() for n in taken}, sorted(set(wanted) - taken)
 
 
-def _operator(name: str) -> str | None:
+def operator_of(name: str) -> str | None:
+    """The block whose spatial interaction a tensor belongs to, if any."""
     before, separator, _ = name.partition(".spatial.")
     return before if separator else None

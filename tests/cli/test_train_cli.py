@@ -80,6 +80,15 @@ def test_starting_from_another_variant(photos: Path, tmp_path: Path) -> None:
     assert torch.allclose(kept, source, atol=1e-3)
 
 
+def test_starting_from_a_smaller_preset(photos: Path, tmp_path: Path) -> None:
+    options = ["--preset", "small", "--from", str(SHIPPED), "--steps", "1", *SMALL, "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, ["train", str(photos), *options])
+    assert result.exit_code == 0, result.output
+    assert "194 tensors taken over, 56 new" in result.stderr
+    larger, smaller = (load_checkpoint(folder).model.g_a[0].weight for folder in (tmp_path / "run", SHIPPED))
+    assert torch.allclose(larger[:32], smaller, atol=1e-3)
+
+
 def test_mistakes(tmp_path: Path, photos: Path) -> None:
     for options, message in (
         ([str(tmp_path / "nowhere")], "no pictures in"),
