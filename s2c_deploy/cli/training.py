@@ -30,7 +30,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/VARIANT-PRESET]")] = None,
     start: Annotated[
         Path | None,
-        typer.Option("--from", help="Weights to start from: a model folder (any variant, no larger preset) or a checkpoint."),
+        typer.Option("--from", help="Start from a model folder (any variant, no larger preset) or a checkpoint."),
     ] = None,
     objective: Annotated[str, typer.Option(help=f"Distortion: {', '.join(OBJECTIVES)}.")] = "mse",
     aggregation: Annotated[str, typer.Option(help=f"{', '.join(CHANNEL_AGGREGATIONS)}.")] = "glu",
