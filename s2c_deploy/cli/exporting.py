@@ -40,7 +40,10 @@ def export(
             help="Folder with recipe.toml and weights.safetensors, or one checkpoint file. [default: export/VARIANT]"
         ),
     ] = None,
-    preset: PresetOption = "tiny",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="tiny, small, base or large. [default: the best released; of a checkpoint file, tiny]"),
+    ] = None,
     lmbda: Annotated[
         float | None, typer.Option(help="Of a checkpoint file trained for one trade-off: its lambda.")
     ] = None,
@@ -85,12 +88,17 @@ def export(
     from s2c_deploy.export.checkpoint import load_checkpoint, load_file_checkpoint
     from s2c_deploy.export.exporter import export_bundle
 
-    source = weights if weights is not None else WEIGHTS / variant
+    source = weights if weights is not None else _released(variant, preset)
     if source.is_file():
-        config = model_config(variant, preset, lmbdas=None if lmbda is None else (lmbda,))
+        config = model_config(variant, preset or "tiny", lmbdas=None if lmbda is None else (lmbda,))
         checkpoint = load_file_checkpoint(source, config)
     else:
         checkpoint = load_checkpoint(source)
+        if preset is not None and checkpoint.config.preset != preset:
+            raise InputError(
+                f"{source}: expected weights of preset {preset}, found {checkpoint.config.preset}",
+                hint="leave --preset out, or name a folder of such weights with --weights",
+            )
     target = out if out is not None else ENGINES / checkpoint.config.name
     if target.exists() and not force:
         raise InputError(f"{target} exists", hint="replace it with --force, or name another --out")
@@ -123,6 +131,12 @@ def export(
         typer.echo(made_table(made))
     if triton is not None:
         typer.echo(f"tritonserver --model-repository {triton}")
+
+
+def _released(variant: str, preset: str | None) -> Path:
+    """export/VARIANT holds the best preset's weights, export/VARIANT-PRESET other ones."""
+    named = WEIGHTS / f"{variant}-{preset}"
+    return named if preset is not None and named.is_dir() else WEIGHTS / variant
 
 
 def _record(bundle: Bundle, target: Path, seconds: float) -> dict[str, Any]:
