@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from untrained import small_config
+
+from s2c_deploy.train import TrainSettings, hold_out, open_cache
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,3 +67,18 @@ def test_the_table_says_what_cannot_be_compared(ablation) -> None:  # type: igno
         "| conv-mlp | 3.46 | 27.9 | 1.500 | -1.3 % |",
         "| identity-mlp | 3.00 | 24.6 | 2.000 | - |",
     ]
+
+
+def test_models_are_trained_and_compared(ablation, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+    pictures = hold_out(open_cache(tmp_path, tmp_path / "pictures.u8"), 1)
+    settings = TrainSettings(steps=2, batch=1, crop=64, last_crop=64, exact_from=1.0)
+    models = {f"{variant}-mlp": small_config(variant, aggregation="mlp") for variant in ("identity", "conv")}
+    results = ablation.compare(models, settings, pictures, tmp_path / "runs")
+    assert {r["model"] for r in results} == set(models)
+    assert results[0]["cost"] <= results[1]["cost"]
+    assert [r["bd_rate"] for r in results] == [None, None]  # nothing to compare with: no conv-glu among them
+    expected = ablation.balanced_cost(results[0]["curve"], models[results[0]["model"]].lmbdas, 0.5)
+    assert results[0]["cost"] == expected

@@ -17,7 +17,7 @@ from s2c_deploy.train.growth import grown, is_growth
 LARGER: dict[str, Any] = {
     "depths": (2, 1, 3),
     "expansion": 3,
-    "latent_channels": 80,
+    "latent_channels": 160,
     "hyper_channels": 24,
     "context_width": 40,
 }
@@ -69,8 +69,19 @@ def test_wider_stages_change_norms_alone(variant: str, monkeypatch: pytest.Monke
         assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_new_latents_begin_as_zeros_that_the_picture_can_change() -> None:
+    start = small("conv")
+    model, _ = begun("conv", WIDER, start)
+    y = model.g_a(torch.rand(1, 3, 64, 64))
+    silent = ~y.detach().abs().sum((0, 2, 3)).bool()
+    assert int(silent.sum()) == model.config.latent_channels - start.config.latent_channels
+    level = torch.tensor([4])
+    model.train()(torch.rand(1, 3, 64, 64), level).x_hat.square().sum().backward()
+    assert model.g_a[-1].weight.grad[silent].flatten(1).any(1).all()
+
+
 def test_new_channels_can_learn() -> None:
-    """After one step of training no new channel of g_s, and no new latent, is without a gradient."""
+    """After one step of training no channel of g_a or g_s is without a gradient."""
     model, _ = begun("conv", WIDER, small("conv"))
     model.train()
     for _ in range(2):
@@ -93,9 +104,10 @@ def test_other_operators_begin_fresh() -> None:
     model, new = begun("hybrid", WIDER, small("conv"))
     blocks_of_attention = {name.split(".spatial")[0] for name in new if ".spatial.qkv" in name}
     assert blocks_of_attention == {f"g_a.{i}" for i in (6, 7, 8)} | {f"g_s.{i}" for i in (1, 2, 3)}
-    for name in new:
-        if ".spatial.project" in name:
-            assert not model.state_dict()[name].any()
+    for name, tensor in model.state_dict().items():
+        if any(name.startswith(f"{block}.spatial.") for block in blocks_of_attention):
+            assert name in new
+            assert ".project." not in name or not tensor.any()
 
 
 def test_heads_are_not_cut_in_two() -> None:
