@@ -25,6 +25,8 @@ SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1)
 #: Indexes per unit of network output; a power of two, so that it folds into integer weights.
 INDEX_GAIN = 8.0
 _LIKELIHOOD_FLOOR = 1e-9
+#: Beyond this many standard deviations, training counts bits that grow with the logarithm of the distance only.
+_TAIL = 4.0
 #: Gain of the middle level at the start of training: latents of a few units, so that symbols are not all zero.
 FIRST_GAIN = 16.0
 
@@ -63,6 +65,20 @@ def gaussian_bits(v: Tensor, index: Tensor) -> Tensor:
     upper = torch.special.erfc((v - 0.5) / (scale * math.sqrt(2)))
     lower = torch.special.erfc((v + 0.5) / (scale * math.sqrt(2)))
     return -torch.log2((0.5 * (upper - lower)).clamp_min(_LIKELIHOOD_FLOOR))
+
+
+def training_bits(v: Tensor, index: Tensor) -> Tensor:
+    """``gaussian_bits`` with a tail that still has a gradient where float32's masses have none.
+
+    Without one, a symbol far outside what its networks predict stays there: neither mean nor scale would learn of it.
+    From ``_TAIL`` standard deviations on (of the near edge of the symbol's interval), bits go on as the logarithm of
+    the distance, at first as steeply as those of the density.
+    """
+    scale = SCALE_MIN * torch.exp(index.float() * SCALE_STEP)
+    v = v.float().abs()
+    edge = 0.5 + _TAIL * scale
+    excess = torch.log(((v - 0.5) / (_TAIL * scale)).clamp_min(1))
+    return gaussian_bits(torch.minimum(v, edge), index) + _TAIL**2 / math.log(2) * excess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +141,7 @@ class S2CModel(nn.Module):
         z = self.h_a(y).float() * self.log_hyper_gain[levels].exp()[:, :, None, None]
         z_symbols = ste_round(z.clamp(-Z_LIMIT, Z_LIMIT))
         z_index = self._index(self.z_index[levels])[:, :, None, None]
-        bits_z = gaussian_bits(self._rate_symbols(z, z_symbols), z_index)
+        bits_z = self._bits(z, z_symbols, z_index)
         y_hat, bits_y = self._latent(y, self.h_s(z_symbols))
         x_hat = self.g_s(y_hat * self.log_inverse_gain[levels].exp()[:, :, None, None])
         return ModelOutput(x_hat=x_hat, y_hat=y_hat, bits_y=bits_y, bits_z=bits_z.flatten(1).sum(1))
@@ -156,12 +172,12 @@ class S2CModel(nn.Module):
         symbols = ste_round(v)
         if not self.training:
             symbols = symbols * (index > 0)  # the coder never codes symbols of index 0
-        bits = gaussian_bits(self._rate_symbols(v, symbols), index).flatten(1).sum(1)
+        bits = self._bits(v, symbols, index).flatten(1).sum(1)
         return symbols + mean, bits
 
     def _index(self, raw: Tensor) -> Tensor:
         index = bounded_index(raw * INDEX_GAIN)
         return index if self.training else torch.round(index)
 
-    def _rate_symbols(self, v: Tensor, symbols: Tensor) -> Tensor:
-        return v + torch.rand_like(v) - 0.5 if self.training else symbols
+    def _bits(self, v: Tensor, symbols: Tensor, index: Tensor) -> Tensor:
+        return training_bits(v + torch.rand_like(v) - 0.5, index) if self.training else gaussian_bits(symbols, index)

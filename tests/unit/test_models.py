@@ -19,9 +19,11 @@ from s2c_deploy.models.model import (
     SCALE_LEVELS,
     SCALE_MAX,
     SCALE_MIN,
+    SCALE_STEP,
     Z_LIMIT,
     bounded_index,
     gaussian_bits,
+    training_bits,
 )
 from s2c_deploy.presets import CHANNEL_AGGREGATIONS, VARIANTS, model_config
 
@@ -306,6 +308,34 @@ def test_bits_of_all_symbols_make_a_distribution() -> None:
     mass = torch.exp2(-gaussian_bits(v, torch.arange(64.0)[None])).double()
     mass[mass < 1.1e-9] = 0  # the floor
     assert torch.allclose(mass.sum(0), torch.ones(64, dtype=torch.float64), atol=1e-4)
+
+
+@pytest.mark.parametrize("index", [0, 18, 40, 63])
+def test_bits_in_training_are_the_gaussians_up_to_four_sigma(index: int) -> None:
+    sigma = SCALE_MIN * math.exp(index * SCALE_STEP)
+    v = torch.linspace(-0.999, 0.999, 201) * (0.5 + 4 * sigma)
+    level = torch.tensor(float(index))
+    assert torch.equal(training_bits(v, level), gaussian_bits(v, level))
+    # At the border they go on without a jump, and nearly without a bend.
+    border = 0.5 + 4 * sigma
+    step = 0.01 * sigma
+    below, at, above = (float(training_bits(torch.tensor(border + d), level)) for d in (-step, 0, step))
+    assert above - at == pytest.approx(at - below, rel=0.1)
+    # 16 / ln 2 bits for every factor e of the edge's distance.
+    far = float(training_bits(torch.tensor(0.5 + 4 * math.e * sigma), level))
+    assert far - at == pytest.approx(16 / math.log(2), rel=1e-4)
+
+
+def test_far_outliers_still_pull_in_training() -> None:
+    v = torch.tensor([-300.0, 3.0, 40.0, 4000.0], requires_grad=True)
+    index = torch.tensor([0.0, 6.0, 20.0, 40.0], requires_grad=True)
+    training_bits(v, index).sum().backward()
+    assert v.grad is not None
+    assert index.grad is not None
+    assert torch.equal(v.grad.sign(), v.detach().sign())
+    assert (index.grad < -1).all()  # more than a bit saved by every step up the scale table
+    assert torch.isfinite(v.grad).all()
+
 
 
 def test_bounded_index_lets_gradients_back_into_its_range() -> None:
