@@ -41,7 +41,7 @@ def open_cache(folder: Path, cache: Path) -> PictureCache:
     """
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES) if folder.is_dir() else []
     if not files:
-        raise InputError(f"no pictures in {folder}", hint="give a folder of photographs with --data")
+        raise InputError(f"no pictures in {folder}", hint="give a folder of photographs")
     listing = [[p.name, p.stat().st_size] for p in files]
     index = cache.with_suffix(".json")
     cache.parent.mkdir(parents=True, exist_ok=True)
@@ -82,9 +82,17 @@ class Pictures:
 
 
 def hold_out(cache: PictureCache, count: int) -> Pictures:
-    """Sets ``count`` pictures (at most a quarter), evenly spread over the file names, apart for validation."""
+    """Sets ``count`` pictures apart for validation, evenly spread over the file names: at most a quarter, at least one.
+
+    InputError if that leaves nothing to train on.
+    """
     total = len(cache.shapes)
-    chosen = {int(i) for i in np.linspace(0, total - 1, min(count, total // 4), dtype=int)}
+    if total < 2:
+        raise InputError(
+            f"training: expected at least 2 pictures, one of them to validate with; found {total}",
+            hint="give a folder with more photographs",
+        )
+    chosen = {int(i) for i in np.linspace(0, total - 1, max(1, min(count, total // 4)), dtype=int)}
     training = tuple(i for i in range(total) if i not in chosen)
     return Pictures(cache=cache, training=training, held_out=tuple(sorted(chosen)))
 

@@ -140,6 +140,18 @@ def test_held_out_pictures_are_never_trained_on(pictures: Pictures) -> None:
     assert len(pictures.held_out) + len(pictures.training) == len(pictures.cache.shapes)
 
 
+def test_one_of_two_pictures_is_held_out_and_one_alone_is_refused(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        Image.fromarray(np.full((64, 64, 3), number, dtype=np.uint8)).save(tmp_path / f"{number}.png")
+        cache = open_cache(tmp_path, tmp_path / "cache.u8")
+        if number == 1:
+            with pytest.raises(InputError, match=r"expected at least 2 pictures.*found 1"):
+                hold_out(cache, 16)
+        else:
+            pictures = hold_out(cache, 16)
+            assert (len(pictures.training), len(pictures.held_out)) == (number - 1, 1)
+
+
 def test_large_pictures_are_drawn_more_often(pictures: Pictures) -> None:
     crops = Crops(pictures, levels=1, seed=1)
     usable, cumulative = crops._usable(64)
