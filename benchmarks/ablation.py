@@ -1,10 +1,12 @@
 """The paper's question, with our data: how much do spatial interaction and channel aggregation each matter?
 
-    python -m benchmarks.ablation --data PHOTOS --runs runs/ablation --steps 2000 [--only MODEL,…] [--out FILE.json]
+    python -m benchmarks.ablation --data PHOTOS --runs runs/ablation --steps 2000 [--from export/conv] [--only MODEL,…]
+        [--out FILE.json]
 
 Trains identity, conv, attention and hybrid with each channel aggregation, and conv with a norm before its convolution,
 at ``tiny``, for the same steps on the same crops; then compares them on the same held-out pictures.  Every run resumes,
-so the command can be stopped and repeated.
+so the command can be stopped and repeated.  From nothing, some thousand steps mostly teach the entropy model its rates;
+--from takes all but the blocks from trained weights, so that what differs is what the blocks are worth.
 
 cost: the mean over the eight qualities of (lmbda * 255^2 * MSE + bpp) / sqrt(lmbda / median lmbda), what training
 minimises, with the MSE of the mean PSNR.  BD-rate: against S2C-Conv with ``glu``.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from s2c_deploy.errors import InputError
+from s2c_deploy.export.checkpoint import load_checkpoint
 from s2c_deploy.metrics import bd_rate
+from s2c_deploy.models import S2CModel
 from s2c_deploy.models.cost import count_cost
 from s2c_deploy.presets import CHANNEL_AGGREGATIONS, VARIANTS, ModelConfig, model_config
 from s2c_deploy.train import TrainSettings, hold_out, open_cache, train
@@ -67,6 +73,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--cache", type=Path, help="decoded pictures, shared with other runs [default: in --runs]")
+    parser.add_argument("--from", dest="start", type=Path, help="a model folder: everything but its blocks")
     parser.add_argument("--only", default="", help="some of the models, with commas between")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=8)
@@ -88,14 +95,23 @@ def chosen(only: str) -> dict[str, ModelConfig]:
     return {name: models[name] for name in names}
 
 
+def trunk(config: ModelConfig, start: Path, seed: int) -> dict[str, Tensor]:
+    """A new model's state dict with everything but its blocks from the folder ``start``."""
+    torch.manual_seed(seed)
+    state = S2CModel(config).state_dict()
+    trained = load_checkpoint(start).model.state_dict()
+    return {n: t if re.match(r"g_[as]\.\d+\.(spatial|aggregation)\.", n) else trained[n] for n, t in state.items()}
+
+
 def compare(
-    models: dict[str, ModelConfig], settings: TrainSettings, pictures: Pictures, runs: Path
+    models: dict[str, ModelConfig], settings: TrainSettings, pictures: Pictures, runs: Path, start: Path | None = None
 ) -> list[dict[str, Any]] | None:
     """Trains what is not trained yet; the models by rising cost, or None if a run was stopped."""
     results: list[dict[str, Any]] = []
     for number, (name, config) in enumerate(models.items(), 1):
         print(f"{number} of {len(models)}: {name}", file=sys.stderr, flush=True)
-        result = train(config, settings, pictures, runs / name)
+        initial = None if start is None else trunk(config, start, settings.seed)
+        result = train(config, settings, pictures, runs / name, initial=initial)
         if result is None or not result.finished:
             return None
         parts = count_cost(config)
@@ -140,13 +156,14 @@ def main() -> None:
         validate_every=arguments.steps,
         exact_from=1.0,
     )
-    results = compare(models, settings, pictures, arguments.runs)
+    results = compare(models, settings, pictures, arguments.runs, arguments.start)
     if results is None:
         return
     print(table(results))
     if arguments.out is not None:
         asked = {name: getattr(settings, name) for name in ("steps", "batch", "crop", "optimizer", "learning_rate")}
-        record = {**asked, "torch": torch.__version__, "threads": torch.get_num_threads()}
+        begun = None if arguments.start is None else load_checkpoint(arguments.start).sha256
+        record = {**asked, "from": begun, "torch": torch.__version__, "threads": torch.get_num_threads()}
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(record | {"results": results}, indent=1) + "\n")
 

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from untrained import small_config
 
+from s2c_deploy.export.checkpoint import load_checkpoint
 from s2c_deploy.train import TrainSettings, hold_out, open_cache
 
 ROOT = Path(__file__).resolve().parents[2]
+BLOCK = ("spatial", "aggregation")
 
 
 @pytest.fixture
@@ -82,3 +85,15 @@ def test_models_are_trained_and_compared(ablation, tmp_path: Path) -> None:  # t
     assert [r["bd_rate"] for r in results] == [None, None]  # nothing to compare with: no conv-glu among them
     expected = ablation.balanced_cost(results[0]["curve"], models[results[0]["model"]].lmbdas, 0.5)
     assert results[0]["cost"] == expected
+
+
+def test_blocks_begin_fresh_on_a_trained_trunk(ablation) -> None:  # type: ignore[no-untyped-def]
+    trained = load_checkpoint(ROOT / "export" / "conv").model.state_dict()
+    state = ablation.trunk(ablation.candidates()["attention-glu"], ROOT / "export" / "conv", 0)
+    blocks = [name for name in state if name.startswith(("g_a.", "g_s.")) and name.split(".")[2] in BLOCK]
+    assert len(blocks) == 6 * (6 + 8)  # six blocks: attention with its norm, glu with its own
+    for name, tensor in state.items():
+        if name in blocks:
+            assert name not in trained or not torch.equal(tensor, trained[name]) or "norm" in name
+        else:
+            assert torch.equal(tensor, trained[name])
