@@ -325,8 +325,13 @@ assert (result is None) == (os.environ["RANK"] != "0")
 
 
 def test_two_processes_average_their_gradients(pictures: Pictures, tmp_path: Path) -> None:
-    """Against the same two halves of the batch, one after the other in one process."""
-    settings = replace(SETTINGS, steps=3, last_crop=64, exact_from=0.6, validate_every=100, decay_from=1.0)
+    """Against the same two halves of the batch, one after the other in one process.
+
+    With Adam: SOAP's first bases hang on the last bit of a gradient, which depends on the order of the sum.
+    """
+    settings = replace(
+        SETTINGS, optimizer="adam", steps=3, last_crop=64, exact_from=0.6, validate_every=100, decay_from=1.0
+    )
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     data = str(Path(str(pictures.cache.pixels.filename)).parent)  # type: ignore[attr-defined]
