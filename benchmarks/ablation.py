@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from s2c_deploy.errors import InputError
-from s2c_deploy.export.checkpoint import load_checkpoint
+from s2c_deploy.export.checkpoint import Checkpoint, load_checkpoint
 from s2c_deploy.metrics import bd_rate
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.cost import count_cost
@@ -95,16 +95,20 @@ def chosen(only: str) -> dict[str, ModelConfig]:
     return {name: models[name] for name in names}
 
 
-def trunk(config: ModelConfig, start: Path, seed: int) -> dict[str, Tensor]:
-    """A new model's state dict with everything but its blocks from the folder ``start``."""
+def trunk(config: ModelConfig, start: Checkpoint, seed: int) -> dict[str, Tensor]:
+    """A new model's state dict with everything but its blocks from ``start``."""
     torch.manual_seed(seed)
     state = S2CModel(config).state_dict()
-    trained = load_checkpoint(start).model.state_dict()
+    trained = start.model.state_dict()
     return {n: t if re.match(r"g_[as]\.\d+\.(spatial|aggregation)\.", n) else trained[n] for n, t in state.items()}
 
 
 def compare(
-    models: dict[str, ModelConfig], settings: TrainSettings, pictures: Pictures, runs: Path, start: Path | None = None
+    models: dict[str, ModelConfig],
+    settings: TrainSettings,
+    pictures: Pictures,
+    runs: Path,
+    start: Checkpoint | None = None,
 ) -> list[dict[str, Any]] | None:
     """Trains what is not trained yet; the models by rising cost, or None if a run was stopped."""
     results: list[dict[str, Any]] = []
@@ -156,13 +160,14 @@ def main() -> None:
         validate_every=arguments.steps,
         exact_from=1.0,
     )
-    results = compare(models, settings, pictures, arguments.runs, arguments.start)
+    start = None if arguments.start is None else load_checkpoint(arguments.start)
+    results = compare(models, settings, pictures, arguments.runs, start)
     if results is None:
         return
     print(table(results))
     if arguments.out is not None:
         asked = {name: getattr(settings, name) for name in ("steps", "batch", "crop", "optimizer", "learning_rate")}
-        begun = None if arguments.start is None else load_checkpoint(arguments.start).sha256
+        begun = None if start is None else start.sha256
         record = {**asked, "from": begun, "torch": torch.__version__, "threads": torch.get_num_threads()}
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(record | {"results": results}, indent=1) + "\n")

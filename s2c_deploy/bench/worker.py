@@ -183,8 +183,9 @@ class _Session:
     def device_growth(self) -> float | None:
         """Megabytes that the device has less since before the row was opened, for a row that runs on one: graphs and
         buffers, but not the CUDA context itself."""
-        taken = None if self._device_before is None else _device_memory()
-        return None if taken is None or self._device_before is None else taken - self._device_before
+        if self._device_before is None or (taken := _device_memory()) is None:
+            return None
+        return taken - self._device_before
 
     def close(self) -> None:
         if self._pipeline is not None:

@@ -60,11 +60,7 @@ def ste_round(x: Tensor) -> Tensor:
 
 def gaussian_bits(v: Tensor, index: Tensor) -> Tensor:
     """-log2 of the mass of N(0, sigma_index) in [v - 1/2, v + 1/2]; float32, element by element."""
-    scale = SCALE_MIN * torch.exp(index.float() * SCALE_STEP)
-    v = v.float().abs()
-    upper = torch.special.erfc((v - 0.5) / (scale * math.sqrt(2)))
-    lower = torch.special.erfc((v + 0.5) / (scale * math.sqrt(2)))
-    return -torch.log2((0.5 * (upper - lower)).clamp_min(_LIKELIHOOD_FLOOR))
+    return _bits_at(v.float().abs(), _sigma(index))
 
 
 def training_bits(v: Tensor, index: Tensor) -> Tensor:
@@ -74,11 +70,20 @@ def training_bits(v: Tensor, index: Tensor) -> Tensor:
     From ``_TAIL`` standard deviations on (of the near edge of the symbol's interval), bits go on as the logarithm of
     the distance, at first as steeply as those of the density.
     """
-    scale = SCALE_MIN * torch.exp(index.float() * SCALE_STEP)
+    sigma = _sigma(index)
     v = v.float().abs()
-    edge = 0.5 + _TAIL * scale
-    excess = torch.log(((v - 0.5) / (_TAIL * scale)).clamp_min(1))
-    return gaussian_bits(torch.minimum(v, edge), index) + _TAIL**2 / math.log(2) * excess
+    excess = torch.log(((v - 0.5) / (_TAIL * sigma)).clamp_min(1))
+    return _bits_at(torch.minimum(v, 0.5 + _TAIL * sigma), sigma) + _TAIL**2 / math.log(2) * excess
+
+
+def _sigma(index: Tensor) -> Tensor:
+    return SCALE_MIN * torch.exp(index.float() * SCALE_STEP)
+
+
+def _bits_at(distance: Tensor, sigma: Tensor) -> Tensor:
+    upper = torch.special.erfc((distance - 0.5) / (sigma * math.sqrt(2)))
+    lower = torch.special.erfc((distance + 0.5) / (sigma * math.sqrt(2)))
+    return -torch.log2((0.5 * (upper - lower)).clamp_min(_LIKELIHOOD_FLOOR))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 from typer.testing import CliRunner
 
 from s2c_deploy.cli.main import app
@@ -70,22 +71,25 @@ def test_stopped_and_continued(photos: Path, tmp_path: Path) -> None:
     assert not (out / "weights.safetensors").exists()
 
 
-def test_starting_from_another_variant(photos: Path, tmp_path: Path) -> None:
-    options = ["--variant", "attention", "--from", str(SHIPPED), "--steps", "1", *SMALL, "--out", str(tmp_path / "run")]
-    result = CliRunner().invoke(app, ["train", str(photos), *options])
+def one_step_from_the_shipped(photos: Path, out: Path, *options: str) -> tuple[str, Tensor, Tensor]:
+    """What it says, and g_a's first weights in the new model and in the shipped one."""
+    command = ["train", str(photos), *options, "--from", str(SHIPPED), "--steps", "1", *SMALL, "--out", str(out)]
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    assert "tensors taken over" in result.stderr
+    new, shipped = (load_checkpoint(folder).model.g_a[0].weight for folder in (out, SHIPPED))
+    return result.stderr, new, shipped
+
+
+def test_starting_from_another_variant(photos: Path, tmp_path: Path) -> None:
+    told, kept, source = one_step_from_the_shipped(photos, tmp_path / "run", "--variant", "attention")
+    assert "tensors taken over" in told
     # One step at a hundredth of the rate later, what was taken over is still what it was.
-    kept, source = (load_checkpoint(folder).model.g_a[0].weight for folder in (tmp_path / "run", SHIPPED))
     assert torch.allclose(kept, source, atol=1e-3)
 
 
 def test_starting_from_a_smaller_preset(photos: Path, tmp_path: Path) -> None:
-    options = ["--preset", "small", "--from", str(SHIPPED), "--steps", "1", *SMALL, "--out", str(tmp_path / "run")]
-    result = CliRunner().invoke(app, ["train", str(photos), *options])
-    assert result.exit_code == 0, result.output
-    assert "194 tensors taken over, 56 new" in result.stderr
-    larger, smaller = (load_checkpoint(folder).model.g_a[0].weight for folder in (tmp_path / "run", SHIPPED))
+    told, larger, smaller = one_step_from_the_shipped(photos, tmp_path / "run", "--preset", "small")
+    assert "194 tensors taken over, 56 new" in told
     assert torch.allclose(larger[:32], smaller, atol=1e-3)
 
 

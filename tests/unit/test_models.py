@@ -337,6 +337,13 @@ def test_far_outliers_still_pull_in_training() -> None:
     assert torch.isfinite(v.grad).all()
 
 
+def test_models_train_with_those_bits_and_count_the_gaussians() -> None:
+    model = S2CModel(small_config("conv"))
+    v, index = torch.full((1, 1, 1, 1), 40.0), torch.full((1, 1, 1, 1), 6.0)
+    floor = float(gaussian_bits(v, index))
+    assert float(model.eval()._bits(v, v, index)) == floor
+    assert float(model.train()._bits(v, v, index)) > 2 * floor
+
 
 def test_bounded_index_lets_gradients_back_into_its_range() -> None:
     x = torch.tensor([-2.0, -2.0, 0.0, 30.5, 30.5, 63.0, 70.0, 70.0], requires_grad=True)

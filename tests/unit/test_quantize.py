@@ -447,7 +447,7 @@ def test_integers_cost_few_bits(small_photograph: npt.NDArray[np.uint8], level: 
     exact = exact_model(checkpoint.model, checkpoint.ranges)
     x = torch.from_numpy(small_photograph).permute(2, 0, 1)[None].float() / 255
     in_float, in_integers = (model(x, torch.tensor([level])) for model in (checkpoint.model, exact))
-    assert float(in_integers.bits / in_float.bits) == pytest.approx(1, abs=0.04)
+    assert float(in_integers.bits / in_float.bits) == pytest.approx(1, abs=0.02)
     assert float(in_integers.bits) != float(in_float.bits)
     # Bits and distortion of one small picture go up and down against each other; what training minimises hardly moves.
     costs = [rate_distortion_cost(o, x, torch.tensor([LMBDAS[level]])).loss for o in (in_float, in_integers)]
