@@ -79,7 +79,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="soap")
-    parser.add_argument("--learning-rate", type=float, default=2e-3, help="one that all of them bear")
+    parser.add_argument("--learning-rate", type=float, default=5e-4, help="one that all of them bear")
     parser.add_argument("--held-out", type=int, default=16)
     parser.add_argument("--out", type=Path)
     return parser.parse_args()

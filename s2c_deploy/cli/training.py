@@ -30,7 +30,11 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/VARIANT-PRESET]")] = None,
     start: Annotated[
         Path | None,
-        typer.Option("--from", help="Start from a model folder (any variant, no larger preset) or a checkpoint."),
+        typer.Option(
+            "--from",
+            help="Start from a model folder (any variant, no larger preset) or a checkpoint. "
+            "[default: the Karhunen-Loeve transform of the pictures]",
+        ),
     ] = None,
     objective: Annotated[str, typer.Option(help=f"Distortion: {', '.join(OBJECTIVES)}.")] = "mse",
     aggregation: Annotated[str, typer.Option(help=f"{', '.join(CHANNEL_AGGREGATIONS)}.")] = "glu",
@@ -43,7 +47,7 @@ def train(
     last_crop: Annotated[int, typer.Option(help="Side of the crops at the end.")] = 256,
     last_crop_from: Annotated[float, typer.Option(help="Fraction of the steps after which they grow.")] = 0.9,
     optimizer: Annotated[str, typer.Option(help="soap, or adam: a quicker step, but more of them.")] = "soap",
-    learning_rate: Annotated[float, typer.Option(help="Of the plateau.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(help="Of the plateau.")] = 5e-4,
     warmup: Annotated[int, typer.Option(min=0, help="Steps in which it rises.")] = 200,
     decay_from: Annotated[float, typer.Option(help="Fraction of the steps after which the rate falls.")] = 0.4,
     exact_from: Annotated[

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from s2c_deploy.errors import InputError
+from s2c_deploy.presets import ALIGNMENT
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm"}
 
@@ -84,16 +85,18 @@ class Pictures:
 def hold_out(cache: PictureCache, count: int) -> Pictures:
     """Sets ``count`` pictures apart for validation, evenly spread over the file names: at most a quarter, at least one.
 
-    InputError if that leaves nothing to train on.
+    Pictures with a side below 64 serve nothing and are left out.  InputError if nothing remains to train on.
     """
-    total = len(cache.shapes)
+    usable = [i for i, shape in enumerate(cache.shapes) if min(shape) >= ALIGNMENT]
+    total = len(usable)
     if total < 2:
         raise InputError(
-            f"training: expected at least 2 pictures, one of them to validate with; found {total}",
+            f"training: expected at least 2 pictures (of no side below {ALIGNMENT}), one of them to validate with; "
+            f"found {total}",
             hint="give a folder with more photographs",
         )
-    chosen = {int(i) for i in np.linspace(0, total - 1, max(1, min(count, total // 4)), dtype=int)}
-    training = tuple(i for i in range(total) if i not in chosen)
+    chosen = {usable[int(i)] for i in np.linspace(0, total - 1, max(1, min(count, total // 4)), dtype=int)}
+    training = tuple(i for i in usable if i not in chosen)
     return Pictures(cache=cache, training=training, held_out=tuple(sorted(chosen)))
 
 

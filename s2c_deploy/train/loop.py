@@ -16,6 +16,7 @@ from s2c_deploy.models import S2CModel
 from s2c_deploy.presets import ModelConfig
 from s2c_deploy.quantize import exact_model
 from s2c_deploy.train.data import Crops, Pictures
+from s2c_deploy.train.klt import klt_start
 from s2c_deploy.train.log import LOG, VALIDATION, Row, plot_run, write_rows
 from s2c_deploy.train.parallel import processes
 from s2c_deploy.train.release import calibrate, release
@@ -45,15 +46,18 @@ def train(
 
     Writes there: state.pt (everything needed to go on), log.csv, validation.csv, run.png, and at the end
     weights.safetensors and recipe.toml, which makes it a folder for ``export``.  Stops after the step at hand on
-    SIGINT or SIGTERM, with its state saved.  initial: weights to start from.  InputError when ``out`` holds another
-    run, DependencyError when the objective needs a package that is missing.  Started by torchrun, all processes train
-    and the first one writes; the others return None.
+    SIGINT or SIGTERM, with its state saved.  initial: weights to start from; without, the transform of the pictures
+    (``klt``).  InputError when ``out`` holds another run, DependencyError when the objective needs a package that is
+    missing.  Started by torchrun, all processes train and the first one writes; the others return None.
     """
     out.mkdir(parents=True, exist_ok=True)
     with processes(settings.device) as group, _stop_signals() as stop:
         crops = Crops(pictures, levels=config.levels, seed=settings.seed)
+        resumes = (out / STATE).exists()
+        if initial is None and not resumes:
+            initial = klt_start(config, pictures, settings.seed)
         run = Run(config, settings, crops, group, initial)
-        if (out / STATE).exists():
+        if resumes:
             run.resume(out)
         validation = _steps(run, pictures, out, stop)
         finished = run.step == settings.steps

@@ -30,7 +30,7 @@ class TrainSettings:
     crop: int = 128
     last_crop: int = 256
     last_crop_from: float = 0.9
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     final_rate: float = 1e-5
     warmup: int = 200
     decay_from: float = 0.4

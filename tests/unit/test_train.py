@@ -25,6 +25,7 @@ from s2c_deploy.presets import ModelConfig
 from s2c_deploy.quantize import exact_model, exact_twin
 from s2c_deploy.train import TrainSettings, hold_out, open_cache, train
 from s2c_deploy.train.data import Crops, Pictures
+from s2c_deploy.train.klt import klt_start
 from s2c_deploy.train.objective import balanced, ms_ssim, rate_distortion_cost
 from s2c_deploy.train.parallel import Processes
 from s2c_deploy.train.release import calibrate
@@ -152,6 +153,13 @@ def test_one_of_two_pictures_is_held_out_and_one_alone_is_refused(tmp_path: Path
             assert (len(pictures.training), len(pictures.held_out)) == (number - 1, 1)
 
 
+def test_pictures_that_no_crop_fits_in_serve_nothing(tmp_path: Path) -> None:
+    for number, size in enumerate([(64, 64), (63, 200), (100, 80), (200, 40)]):
+        Image.fromarray(np.zeros((*size, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+    pictures = hold_out(open_cache(tmp_path, tmp_path / "cache.u8"), 1)
+    assert {*pictures.training, *pictures.held_out} == {0, 2}
+
+
 def test_large_pictures_are_drawn_more_often(pictures: Pictures) -> None:
     crops = Crops(pictures, levels=1, seed=1)
     usable, cumulative = crops._usable(64)
@@ -220,7 +228,7 @@ def test_a_resumed_run_ends_with_the_same_bits(pictures: Pictures, tmp_path: Pat
         pieces = tmp_path / "pieces"
         pieces.mkdir()
         for stop in (3, 11):
-            run = Run(CONFIG, settings, crops, Processes())
+            run = Run(CONFIG, settings, crops, Processes(), klt_start(CONFIG, pictures, settings.seed))
             if stop > 3:
                 run.resume(pieces)
             while run.step < stop:
@@ -244,7 +252,7 @@ def test_a_resumed_run_ends_with_the_same_bits(pictures: Pictures, tmp_path: Pat
 def test_another_run_in_the_same_folder_is_refused(pictures: Pictures, tmp_path: Path) -> None:
     short = replace(SETTINGS, steps=2, validate_every=10)
     train(CONFIG, short, pictures, tmp_path)
-    with pytest.raises(InputError, match=r"batch 4 there, 8 here; learning_rate 0\.001 there, 0\.01 here.*--from"):
+    with pytest.raises(InputError, match=r"batch 4 there, 8 here; learning_rate 0\.0005 there, 0\.01 here.*--from"):
         train(CONFIG, replace(short, batch=8, learning_rate=0.01), pictures, tmp_path)
     with pytest.raises(InputError, match="variant 'conv' there, 'identity' here"):
         train(replace(CONFIG, variant="identity"), short, pictures, tmp_path)
@@ -350,13 +358,13 @@ def test_two_processes_average_their_gradients(pictures: Pictures, tmp_path: Pat
     assert not (tmp_path / "1" / STATE).exists()
     expected = _by_hand(settings, pictures)
     difference = max(float((found[name] - expected[name]).abs().max()) for name in expected)
-    # Adam's first steps have the size of the learning rate, whatever the gradient: a wrong one shows at 1e-3.
+    # Adam's first steps have the size of the learning rate, whatever the gradient: a wrong one shows at 5e-4.
     assert difference < 5e-5
 
 
 def _by_hand(settings: TrainSettings, pictures: Pictures) -> dict[str, Tensor]:
     crops = Crops(pictures, levels=CONFIG.levels, seed=settings.seed)
-    run = Run(CONFIG, settings, crops, Processes())
+    run = Run(CONFIG, settings, crops, Processes(), klt_start(CONFIG, pictures, settings.seed))
     for step in range(settings.steps):
         if step == settings.exact_step:
             run.go_exact(calibrate(run.averaged_model(), pictures))
