@@ -50,6 +50,9 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="Of the plateau.")] = 5e-4,
     warmup: Annotated[int, typer.Option(min=0, help="Steps in which it rises.")] = 200,
     decay_from: Annotated[float, typer.Option(help="Fraction of the steps after which the rate falls.")] = 0.4,
+    entropy_steps: Annotated[
+        int, typer.Option(min=0, help="So many steps first train the entropy model alone; they are quicker.")
+    ] = 0,
     exact_from: Annotated[
         float, typer.Option(help="Fraction after which the entropy networks compute in the shipped integers.")
     ] = 0.85,
@@ -105,6 +108,7 @@ def train(
         learning_rate=learning_rate,
         warmup=warmup,
         decay_from=decay_from,
+        entropy_steps=entropy_steps,
         exact_from=exact_from,
         validate_every=validate_every,
         save_every=save_every,

@@ -25,6 +25,8 @@ from s2c_deploy.train.settings import TrainSettings
 STATE = "state.pt"
 #: What may differ when a run goes on; everything else would make it another run.
 _FREE_SETTINGS = ("device", "compiled", "save_every", "validate_every")
+#: What stands still while the entropy model learns alone.
+_TRANSFORMS = ("g_a.", "g_s.", "log_gain", "log_inverse_gain")
 
 
 class Run:
@@ -54,6 +56,12 @@ class Run:
         self.step = 0
         self.log = TrainingLog()
         self.validation: list[Row] = []
+        self._begin_phase()
+
+    def _begin_phase(self) -> None:
+        held = self.step < self.settings.entropy_steps
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not (held and name.startswith(_TRANSFORMS)))
         self._compute_with(self.model)
 
     def _compute_with(self, network: torch.nn.Module) -> None:
@@ -70,6 +78,8 @@ class Run:
     def one_step(self) -> None:
         """One optimiser step; each sample draws its own quality level."""
         settings, rank = self.settings, self.processes.rank
+        if self.step == settings.entropy_steps > 0:
+            self._begin_phase()
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate_at(self.step)
         side, batch = settings.crop_at(self.step)
@@ -138,9 +148,10 @@ class Run:
         self.model.load_state_dict(state["model"])
         for name, tensor in state["averages"].items():
             self.averages[name].copy_(tensor)
+        self.step = state["step"]
+        self._begin_phase()
         if state["ranges"] is not None:
             self.go_exact(state["ranges"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
         self.log.rows, self.log.sums = state["log"], state["log_sums"]
         self.validation = state["validation"]

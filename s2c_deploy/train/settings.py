@@ -18,6 +18,7 @@ class TrainSettings:
     side is ``last_crop`` and the batch smaller, so that a step costs the same.
     optimizer: soap or adam.
     learning_rate: held after ``warmup`` steps until ``decay_from``, then falls to ``final_rate`` along a cosine.
+    entropy_steps: so many steps at first train the entropy model alone, on the transforms as they begin.
     exact_from: from here on the entropy networks compute in the exact integers that are shipped (1: never).
     lmbda_weight: a sample's loss is divided by lmbda^lmbda_weight, so that no quality level outshouts the others.
     bfloat16: autocast; pays where the processor multiplies bfloat16 in hardware.
@@ -34,6 +35,7 @@ class TrainSettings:
     final_rate: float = 1e-5
     warmup: int = 200
     decay_from: float = 0.4
+    entropy_steps: int = 0
     exact_from: float = 0.85
     clip: float = 1.0
     ema_decay: float = 0.999
@@ -54,6 +56,8 @@ class TrainSettings:
             _check(name, side >= ALIGNMENT and side % ALIGNMENT == 0, f"a multiple of {ALIGNMENT}", side)
         for name in ("decay_from", "exact_from", "last_crop_from"):
             _check(name, 0 <= getattr(self, name) <= 1, "a fraction of the steps, 0 to 1", getattr(self, name))
+        alone, last = self.entropy_steps, self.exact_step
+        _check("entropy_steps", 0 <= alone <= last, f"at most {last}, where integers begin", alone)
         for name in ("learning_rate", "final_rate", "clip"):
             _check(name, getattr(self, name) > 0, "above 0", getattr(self, name))
 

@@ -95,6 +95,7 @@ def test_larger_crops_cost_the_same() -> None:
         ({"optimizer": "sgd"}, "optimizer: expected soap or adam, found sgd"),
         ({"steps": 0}, "steps: expected at least 1, found 0"),
         ({"exact_from": 1.5}, "exact_from: expected a fraction"),
+        ({"entropy_steps": 10}, "entropy_steps: expected at most 9, where integers begin, found 10"),
         ({"final_rate": 0.0}, "final_rate: expected above 0"),
     ],
 )
@@ -219,7 +220,7 @@ def test_a_resumed_run_ends_with_the_same_bits(pictures: Pictures, tmp_path: Pat
 
     SOAP turns its eigenbases after ten steps: the run goes past that.
     """
-    settings = replace(SETTINGS, steps=12)
+    settings = replace(SETTINGS, steps=12, entropy_steps=2)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -247,6 +248,29 @@ def test_a_resumed_run_ends_with_the_same_bits(pictures: Pictures, tmp_path: Pat
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert whole.validation[-3:] == rest.validation[-3:]
+
+
+@pytest.mark.parametrize("optimizer", ["soap", "adam"])
+def test_the_entropy_model_learns_alone_at_first(pictures: Pictures, tmp_path: Path, optimizer: str) -> None:
+    """And a run stopped in that phase, or at its end, goes on as if it had not been."""
+    settings = replace(SETTINGS, optimizer=optimizer, steps=6, entropy_steps=3, exact_from=1.0, last_crop=64)
+    crops = Crops(pictures, levels=CONFIG.levels, seed=settings.seed)
+    run = Run(CONFIG, settings, crops, Processes())
+    seen = [{k: v.clone() for k, v in run.model.state_dict().items()}]
+    for step in range(5):
+        if step in (2, 3):
+            run.save(tmp_path)
+            run = Run(CONFIG, settings, crops, Processes())
+            run.resume(tmp_path)
+        run.one_step()
+        seen.append({k: v.clone() for k, v in run.model.state_dict().items()})
+
+    def moved(before: int, after: int) -> set[str]:
+        return {name.split(".")[0] for name in seen[0] if not torch.equal(seen[before][name], seen[after][name])}
+
+    transforms = {"g_a", "g_s", "log_gain", "log_inverse_gain"}
+    assert moved(0, 3) == {"h_a", "h_s", "contexts", "log_hyper_gain", "z_index"}
+    assert moved(3, 5) == moved(0, 3) | transforms
 
 
 def test_another_run_in_the_same_folder_is_refused(pictures: Pictures, tmp_path: Path) -> None:
