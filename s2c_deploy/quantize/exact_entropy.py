@@ -15,13 +15,15 @@ from torch.nn import functional as F
 from s2c_deploy.models.entropy_model import GroupContext, HyperSynthesis, pack_anchors, pack_nonanchors
 from s2c_deploy.models.model import INDEX_GAIN
 from s2c_deploy.presets import MEAN_LIMIT, MEAN_STEPS, Z_LIMIT
-from s2c_deploy.quantize.integer_conv import Grid, IntegerConv, grid_for, shrink
+from s2c_deploy.quantize.integer_conv import Grid, IntegerConv, attainable, grid_for, shrink
 
 #: Largest activation integers: small where a kernel sums over 3x3 or 5x5 positions, larger where it is point-wise.
 SPATIAL_LIMIT, POINTWISE_LIMIT, LATENT_LIMIT = 255, 1023, 1023
 #: Features before their ReLU keep their sign; two of them are added.
 FEATURE_LIMIT = 2**15 - 1
 PARAMETER_LIMIT = MEAN_LIMIT * MEAN_STEPS
+#: A grid may be so many bits coarser than its range asks for; weights that need more were not the calibrated ones.
+COARSER = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,12 @@ def _conv(module: nn.Module) -> nn.Conv2d:
     return module
 
 
+def _grid_within(largest: Tensor, limit: int, finest: Tensor) -> Grid:
+    """The finest grid for values up to ``largest``, coarser by up to COARSER bits where ``finest`` asks for it."""
+    wanted = grid_for(largest, limit).exponents
+    return Grid(exponents=torch.maximum(torch.minimum(wanted, finest), wanted - COARSER), limit=limit)
+
+
 class ExactHyperSynthesis(nn.Module):
     """h_s on integers; its output is the integers of the hyper features, B x 2N x h x w, in [0, 255]."""
 
@@ -57,10 +65,12 @@ class ExactHyperSynthesis(nn.Module):
         super().__init__()
         first, second = (block[0] for block in (h_s[0], h_s[2]))  # type: ignore[index]
         whole = Grid(exponents=torch.zeros(_conv(first).in_channels), limit=Z_LIMIT)
-        after_first = grid_for(ranges.first, SPATIAL_LIMIT)
-        after_second = grid_for(ranges.second, SPATIAL_LIMIT)
-        self.hyper_grid = grid_for(ranges.hyper, SPATIAL_LIMIT)
         # The four sub-pixels of a channel share its exponent.
+        finest = attainable([_conv(first)], [whole]).view(-1, 4).amin(1)
+        after_first = _grid_within(ranges.first, SPATIAL_LIMIT, finest)
+        finest = attainable([_conv(second)], [after_first]).view(-1, 4).amin(1)
+        after_second = _grid_within(ranges.second, SPATIAL_LIMIT, finest)
+        self.hyper_grid = _grid_within(ranges.hyper, SPATIAL_LIMIT, attainable([_conv(h_s[4])], [after_second]))
         self.first = IntegerConv(
             "h_s.0",
             [_conv(first)],
@@ -95,7 +105,7 @@ class ExactParameterNetwork(nn.Module):
 
     def __init__(self, name: str, network: nn.Sequential, features: Grid, hidden: Tensor) -> None:
         super().__init__()
-        hidden_grid = grid_for(hidden, POINTWISE_LIMIT)
+        hidden_grid = _grid_within(hidden, POINTWISE_LIMIT, attainable([_conv(network[1])], [features]))
         last = _conv(network[3])
         channels = last.out_channels // 2
         out = torch.tensor([INDEX_GAIN, MEAN_STEPS]).log2().repeat_interleave(channels)
@@ -126,8 +136,6 @@ class ExactGroupContext(nn.Module):
 
     def __init__(self, name: str, context: GroupContext, hyper: Grid, ranges: ContextRanges) -> None:
         super().__init__()
-        mixed = grid_for(ranges.mixed, POINTWISE_LIMIT)
-        features = grid_for(ranges.features, POINTWISE_LIMIT)
         inputs, grids = [context.hyper], [hyper]
         self.has_earlier = context.channel is not None
         if context.channel is not None:
@@ -137,6 +145,10 @@ class ExactGroupContext(nn.Module):
             grids.append(earlier)
         current = self._latent_grid(ranges.current)
         self.register_buffer("current_shifts", 4 - current.exponents)
+        mixed = _grid_within(ranges.mixed, POINTWISE_LIMIT, attainable(inputs, grids))
+        # Features from both sides are added: one grid for the two.
+        finest = torch.minimum(attainable([context.mix], [mixed]), attainable([context.spatial], [current]))
+        features = _grid_within(ranges.features, POINTWISE_LIMIT, finest)
         self.input = IntegerConv(
             f"{name}.input", inputs, grids, out=mixed.exponents, low=0, high=POINTWISE_LIMIT
         )

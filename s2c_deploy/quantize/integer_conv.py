@@ -100,11 +100,8 @@ class IntegerConv(nn.Module):
         return self._cached
 
     def _quantize(self) -> IntegerWeights:
-        folded = []
-        for i, conv in enumerate(self._convs()):
-            weight = conv.masked_weight if isinstance(conv, CheckerboardConv) else conv.weight
-            folded.append(weight * torch.exp2(-getattr(self, f"in_exponents_{i}"))[None, :, None, None])
-        bias = torch.stack([c.bias for c in self._convs() if c.bias is not None]).sum(0)
+        convs = self._convs()
+        folded, bias = _folded(convs, [getattr(self, f"in_exponents_{i}") for i in range(len(convs))])
         exponents = self._exponents([w.detach() for w in folded], bias.detach())
         scale = torch.exp2(exponents)
         weights = tuple(self._rounded(w * scale[:, None, None, None]) for w in folded)
@@ -120,19 +117,7 @@ class IntegerConv(nn.Module):
         return straight_through(torch.round(x), x)
 
     def _exponents(self, folded: list[Tensor], bias: Tensor) -> Tensor:
-        """The largest weight exponents that keep the bound and the operand limit, per output channel."""
-        total = bias.abs().double()
-        largest = torch.zeros_like(bias)
-        for weight, limit in zip(folded, self.limits, strict=True):
-            total = total + weight.abs().double().sum((1, 2, 3)) * limit
-            largest = torch.maximum(largest, weight.abs().amax((1, 2, 3)))
-        # The budget leaves room for what rounding can add: half a unit a weight and the bias, and the half.
-        slack = sum(w[0].numel() * 0.5 * limit for w, limit in zip(folded, self.limits, strict=True)) + 1
-        slack += 2 ** (MAX_SHIFT - 1)
-        budget = torch.full_like(total, EXACT_LIMIT - 1 - slack)
-        by_sum = budget / total.clamp_min(1e-30)
-        by_operand = OPERAND_LIMIT / largest.double().clamp_min(1e-30)
-        exponents = floor_log2(torch.minimum(by_sum, by_operand))
+        exponents = _weight_exponents(folded, bias, self.limits)
         # The rounding half is 2^(e - s - 1): a channel with next to no weights must not push it past the bound.
         return torch.minimum(exponents, self.out_exponents + MAX_SHIFT)
 
@@ -174,3 +159,37 @@ def grid_for(largest: Tensor, limit: int) -> Grid:
     """The finest per-channel grid whose integers stay within ``limit`` for values up to ``largest``."""
     exponents = floor_log2(limit / largest.clamp_min(limit * 2.0**-12).double())
     return Grid(exponents=exponents, limit=limit)
+
+
+def attainable(convs: list[nn.Conv2d], grids: list[Grid]) -> Tensor:
+    """The finest output exponents, per channel, that a sum of convolutions has bits for.
+
+    A channel that calibration hardly saw in use would ask for a finer grid than its own weights can be held on.
+    """
+    folded, bias = _folded(convs, [grid.exponents for grid in grids])
+    return _weight_exponents([w.detach() for w in folded], bias.detach(), [grid.limit for grid in grids])
+
+
+def _folded(convs: list[nn.Conv2d], exponents: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """Weights that take the inputs' integers, one per convolution, and the sum of the biases."""
+    folded = []
+    for conv, exponent in zip(convs, exponents, strict=True):
+        weight = conv.masked_weight if isinstance(conv, CheckerboardConv) else conv.weight
+        folded.append(weight * torch.exp2(-exponent)[None, :, None, None])
+    return folded, torch.stack([conv.bias for conv in convs if conv.bias is not None]).sum(0)
+
+
+def _weight_exponents(folded: list[Tensor], bias: Tensor, limits: list[int]) -> Tensor:
+    """The largest weight exponents that keep the bound and the operand limit, per output channel."""
+    total = bias.abs().double()
+    largest = torch.zeros_like(bias)
+    for weight, limit in zip(folded, limits, strict=True):
+        total = total + weight.abs().double().sum((1, 2, 3)) * limit
+        largest = torch.maximum(largest, weight.abs().amax((1, 2, 3)))
+    # The budget leaves room for what rounding can add: half a unit a weight and the bias, and the half.
+    slack = sum(w[0].numel() * 0.5 * limit for w, limit in zip(folded, limits, strict=True)) + 1
+    slack += 2 ** (MAX_SHIFT - 1)
+    budget = torch.full_like(total, EXACT_LIMIT - 1 - slack)
+    by_sum = budget / total.clamp_min(1e-30)
+    by_operand = OPERAND_LIMIT / largest.double().clamp_min(1e-30)
+    return floor_log2(torch.minimum(by_sum, by_operand))

@@ -126,8 +126,8 @@ def test_a_sound_row_is_timed(ran: Benchmark, name: str) -> None:
     (parity,) = row.parity
     assert (parity.wrong_symbols, parity.failure) == (0, None)
     assert abs(parity.delta_psnr) <= (0.25 if name == "reference" else 0.001)
-    # y: 128 channels at 1/16 of 128x64 (padded); z: 96 at 1/64
-    assert parity.symbols == 128 * 4 * 8 + 96 * 1 * 2
+    # y: 256 channels at 1/16 of 128x64 (padded); z: 96 at 1/64
+    assert parity.symbols == 256 * 4 * 8 + 96 * 1 * 2
     assert {series.operation for series in row.series} == {"decode", "encode"}
     for series in row.series:
         assert (len(series.seconds), series.rounds) == (4, (0, 0, 1, 1))

@@ -101,7 +101,7 @@ def test_all_tensors_that_do_not_fit_are_named_at_once(tmp_path: Path, tensors: 
         "  missing g_a.0.bias (32,)",
         "  missing h_s.4.weight (192, 96, 3, 3)",
         "  unexpected g_a.9.surprise",
-        "  log_gain: expected (8, 128), found (4, 128)",
+        "  log_gain: expected (8, 256), found (4, 256)",
         "  calibration.2.mixed: not finite",
         "  g_s.0.0.bias: not finite",
         "  z_index: not finite",

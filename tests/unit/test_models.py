@@ -112,7 +112,7 @@ def test_groups_share_out_the_latent(preset: str) -> None:
 
 
 def test_cost_of_conv_tiny_by_hand() -> None:
-    """Widths 32, 64, 96; one block each, expansion 2; M = 128 in groups of 8, 8, 16, 24, 72; N = 96; D = 128."""
+    """Widths 32, 64, 96; one block each, expansion 2; M = 256 in groups of 16, 16, 24, 48, 152; N = 96; D = 128."""
     parts = count_cost(model_config("conv", "tiny"))
     found = {part.name: (part.parameters, round(part.kmac_per_pixel * 1000, 6)) for part in parts}
 
@@ -124,28 +124,28 @@ def test_cost_of_conv_tiny_by_hand() -> None:
 
     # A stage at 1/s has one position for every s * s pixels.
     assert found["g_a"] == (
-        (27 * 32 + 32) + (9 * 32 * 64 + 64) + (9 * 64 * 96 + 96) + (9 * 96 * 128 + 128)
+        (27 * 32 + 32) + (9 * 32 * 64 + 64) + (9 * 64 * 96 + 96) + (9 * 96 * 256 + 256)
         + block_parameters(32) + block_parameters(64) + block_parameters(96),
         27 * 32 / 4 + block_macs(32) / 4 + 9 * 32 * 64 / 16 + block_macs(64) / 16
-        + 9 * 64 * 96 / 64 + block_macs(96) / 64 + 9 * 96 * 128 / 256,
+        + 9 * 64 * 96 / 64 + block_macs(96) / 64 + 9 * 96 * 256 / 256,
     )  # fmt: skip
     # Sub-pixel convolutions work at the lower resolution, on four times the channels.
     assert found["g_s"] == (
-        (9 * 128 * 384 + 384) + (9 * 96 * 256 + 256) + (9 * 64 * 128 + 128) + (9 * 32 * 12 + 12)
+        (9 * 256 * 384 + 384) + (9 * 96 * 256 + 256) + (9 * 64 * 128 + 128) + (9 * 32 * 12 + 12)
         + block_parameters(32) + block_parameters(64) + block_parameters(96),
-        9 * 128 * 384 / 256 + block_macs(96) / 64 + 9 * 96 * 256 / 64 + block_macs(64) / 16
+        9 * 256 * 384 / 256 + block_macs(96) / 64 + 9 * 96 * 256 / 64 + block_macs(64) / 16
         + 9 * 64 * 128 / 16 + block_macs(32) / 4 + 9 * 32 * 12 / 4,
     )  # fmt: skip
     assert found["h_a"] == (
-        (9 * 128 * 96 + 96) + 2 * (25 * 96 * 96 + 96),
-        round(9 * 128 * 96 / 256 + 25 * 96 * 96 / 1024 + 25 * 96 * 96 / 4096, 6),
+        (9 * 256 * 96 + 96) + 2 * (25 * 96 * 96 + 96),
+        round(9 * 256 * 96 / 256 + 25 * 96 * 96 / 1024 + 25 * 96 * 96 / 4096, 6),
     )
     assert found["h_s"] == (
         2 * (9 * 96 * 384 + 384) + (9 * 96 * 192 + 192),
         9 * 96 * 384 / 4096 + 9 * 96 * 384 / 1024 + 9 * 96 * 192 / 256,
     )
     parameters, macs, earlier = 0, 0, 0
-    for channels in (8, 8, 16, 24, 72):
+    for channels in (16, 16, 24, 48, 152):
         whole = 192 * 128 + 25 * earlier * 128 + 128 * 128 + 25 * channels * 128  # hyper, channel, mix, spatial
         network = 128 * 128 + 128 * 2 * channels
         biases = (4 if earlier else 3) * 128 + 2 * (128 + 2 * channels)
@@ -153,7 +153,7 @@ def test_cost_of_conv_tiny_by_hand() -> None:
         macs += whole + network  # each of the two parameter networks runs on half of the positions
         earlier += channels
     assert found["contexts"] == (parameters, round(macs / 256, 6))
-    assert found["gains and z prior"] == (8 * (128 + 128 + 96 + 96), 0)
+    assert found["gains and z prior"] == (8 * (256 + 256 + 96 + 96), 0)
     assert len(found) == 6
 
 

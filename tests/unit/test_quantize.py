@@ -278,6 +278,21 @@ def test_a_hostile_model_is_refused_before_export() -> None:
         exactness_proof(exact)
 
 
+def test_a_channel_that_calibration_hardly_saw_gets_a_coarser_grid() -> None:
+    model, ranges = copy.deepcopy(small_model()), dict(small_ranges())
+    before = exact_model(model, ranges).group_contexts[2]
+    ranges["2.mixed"] = ranges["2.mixed"].clone()
+    ranges["2.mixed"][3] = 0.0
+    with torch.no_grad():
+        model.group_contexts[2].hyper.weight[3] = 32.0
+    exact = exact_model(model, ranges)
+    after = exact.group_contexts[2]
+    exactness_proof(exact)
+    assert after.input.integers().shifts[3] == 0
+    others = torch.arange(len(ranges["2.mixed"])) != 3
+    assert torch.equal(after.input.out_exponents[others], before.input.out_exponents[others])
+
+
 def test_missing_ranges_are_all_named() -> None:
     ranges = {k: v for k, v in small_ranges().items() if k not in ("h_s.3", "2.mixed")}
     with pytest.raises(ExportError, match=r"expected ranges of 2\.mixed, h_s\.3, found none"):
