@@ -157,7 +157,7 @@ def test_the_reference_reads_its_own_streams(ran: Benchmark) -> None:
     ("name", "reason"),
     [
         ("wrong-scale", "part, quality 3: PSNR changes by"),
-        ("wrong-symbol", "part, quality 3: 1 of 4288 symbols differ from the encoder's"),
+        ("wrong-symbol", "part, quality 3: 1 of 8384 symbols differ from the encoder's"),
         ("killed", "exit code -9, killed: out of memory?"),
         ("killed-later", "exit code -9"),
     ],

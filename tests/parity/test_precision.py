@@ -121,10 +121,10 @@ def test_every_value_of_the_shipped_graphs_is_rounded(bundle: Bundle, graph: str
     assert len(halves) > 3
     model = rounded_graph(typed)
     model.graph.output.extend(helper.make_tensor_value_info(name, FLOAT, None) for name in halves)
-    side = {"g_a": (3, 64, 128), "h_a": (128, 4, 8), "g_s": (128, 4, 8)}[graph]
+    side = {"g_a": (3, 64, 128), "h_a": (256, 4, 8), "g_s": (256, 4, 8)}[graph]
     random = np.random.default_rng(0)
     inputs = {
-        v.name: random.normal(size=(1, 96 if "hyper" in v.name else 128, 1, 1) if "gain" in v.name else (1, *side))
+        v.name: random.normal(size=(1, 96 if "hyper" in v.name else 256, 1, 1) if "gain" in v.name else (1, *side))
         for v in typed.graph.input
     }
     values = run(model, {name: array.astype(np.float32) for name, array in inputs.items()}, halves)
@@ -138,8 +138,8 @@ def test_pixels_are_what_the_codec_makes_of_x_hat(bundle: Bundle, io: str) -> No
     typed, added = with_pixels(typed_graph(onnx.load(bundle.graph("g_s")), ["/Mul"], io=io))
     onnx.checker.check_model(typed, full_check=True)
     assert sum(node.name in added for node in typed.graph.node) == len(added) == (5 if io == "float32" else 6)
-    y_hat = np.random.default_rng(0).normal(scale=900, size=(2, 128, 4, 8)).astype(np.float32)
-    inputs = {"y_hat": y_hat, "inverse_gain": np.full((1, 128, 1, 1), 1 / 256, np.float32)}
+    y_hat = np.random.default_rng(0).normal(scale=900, size=(2, 256, 4, 8)).astype(np.float32)
+    inputs = {"y_hat": y_hat, "inverse_gain": np.full((1, 256, 1, 1), 1 / 256, np.float32)}
     # As written: by itself ONNX Runtime would leave out the cast to FP16, and round what x_hat was before it.
     x_hat, pixels = run(rounded_graph(typed), inputs, ["x_hat", "pixels"])
     assert pixels.dtype == np.uint8
@@ -162,8 +162,8 @@ def test_inputs_and_outputs_in_fp16(bundle: Bundle) -> None:
     found = types(typed)
     assert (found["y_hat"], found["inverse_gain"], found["x_hat"]) == (HALF, FLOAT, HALF)
     inputs = {
-        "y_hat": np.random.default_rng(0).normal(scale=30, size=(1, 128, 4, 4)).astype(np.float32),
-        "inverse_gain": np.full((1, 128, 1, 1), 1 / 256, np.float32),
+        "y_hat": np.random.default_rng(0).normal(scale=30, size=(1, 256, 4, 4)).astype(np.float32),
+        "inverse_gain": np.full((1, 256, 1, 1), 1 / 256, np.float32),
     }
     (expected,) = run(onnx.load(bundle.graph("g_s")), inputs)
     (rounded,) = run(rounded_graph(typed), inputs)
