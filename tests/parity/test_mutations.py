@@ -38,11 +38,11 @@ def seal(bundle: Path) -> None:
 
 
 def change_weight(bundle: Path) -> None:
-    """The largest weight of h_s's first layer becomes zero."""
+    """The weights of h_s's first layer that read the channel with the largest one become zero."""
     graph = onnx.load(bundle / "h_s.onnx")
     kernel = next(w for w in graph.graph.initializer if len(w.dims) == 4)
     values = numpy_helper.to_array(kernel).copy()
-    values[np.unravel_index(np.abs(values).argmax(), values.shape)] = 0
+    values[:, np.unravel_index(np.abs(values).argmax(), values.shape)[1]] = 0
     kernel.CopyFrom(numpy_helper.from_array(values, kernel.name))
     onnx.save(graph, bundle / "h_s.onnx")
 
