@@ -38,7 +38,7 @@ def test_exact_graphs_get_float32_sums() -> None:
 def test_tensorrt_gets_its_shapes_beforehand(bundle: Bundle) -> None:
     options = provider_options("TensorrtExecutionProvider", bundle.manifest["graphs"]["g_s"]["inputs"])
     assert options["trt_profile_min_shapes"] == "y_hat:1x256x4x4"
-    assert options["trt_profile_opt_shapes"] == "y_hat:1x128x32x48"
+    assert options["trt_profile_opt_shapes"] == "y_hat:1x256x32x48"
     assert options["trt_profile_max_shapes"] == "y_hat:4x128x128x128"
     assert options["trt_fp16_enable"] == options["trt_engine_cache_enable"] == "0"
     two = provider_options("TensorrtExecutionProvider", bundle.manifest["graphs"]["context_1_nonanchor"]["inputs"])
