@@ -22,17 +22,20 @@ Row = dict[str, float]
 
 @dataclass
 class TrainingLog:
-    """Rows of means over LOG_EVERY steps; kept with the saved state, so that a resumed run's log has no seam."""
+    """Rows of means over LOG_EVERY steps, the last one over what is left.
+
+    Kept with the saved state, so that a resumed run's log has no seam.
+    """
 
     rows: list[Row] = field(default_factory=list)
     sums: list[list[float]] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
-    def add(self, cost: Cost, *, rate: float, step: int) -> None:
-        """Counts one step's samples."""
+    def add(self, cost: Cost, *, rate: float, step: int, last: bool) -> None:
+        """Counts one step's samples; ``last``: no other step follows."""
         psnr = -10 * cost.mse.detach().log10()
         self.sums.append([float(v.detach().mean()) for v in (cost.loss, psnr, cost.bpp)])
-        if (step + 1) % LOG_EVERY:
+        if (step + 1) % LOG_EVERY and not last:
             return
         loss, decibels, bpp = np.mean(self.sums, axis=0).tolist()
         now = time.perf_counter()

@@ -97,7 +97,8 @@ class Run:
         if torch.isfinite(norm):
             self.optimizer.step()
         self._average()
-        self.log.add(cost, rate=settings.rate_at(self.step), step=self.step)
+        last = self.step + 1 == settings.steps
+        self.log.add(cost, rate=settings.rate_at(self.step), step=self.step, last=last)
         self.step += 1
 
     @torch.no_grad()

@@ -290,7 +290,7 @@ def test_a_finished_run_is_a_folder_for_export(
     result = train(replace(CONFIG, preset="micro"), SETTINGS, pictures, tmp_path)
     assert result is not None
     assert [(row["step"], row["quality"]) for row in result.validation] == [(s, q) for s in (4, 8) for q in (1, 2, 3)]
-    assert {path.name for path in tmp_path.iterdir()} >= {"validation.csv", "run.png"}
+    assert {path.name for path in tmp_path.iterdir()} >= {"log.csv", "validation.csv", "run.png"}
     checkpoint = load_checkpoint(tmp_path)
     assert checkpoint.config == replace(CONFIG, preset="micro")
     assert checkpoint.recipe["training"]["steps"] == 8
