@@ -6,7 +6,13 @@
 Trains identity, conv, attention and hybrid with each channel aggregation, and conv with a norm before its convolution,
 at ``tiny``, for the same steps on the same crops; then compares them on the same held-out pictures.  Every run resumes,
 so the command can be stopped and repeated.  From nothing, some thousand steps mostly teach the entropy model its rates;
---from takes all but the blocks from trained weights, so that what differs is what the blocks are worth.
+--from takes all but the blocks from trained weights, so that what differs is what the blocks are worth.  Weights that
+favour no kind of block are the Karhunen-Loeve transform with an entropy model trained on it:
+
+    s2c-deploy train PHOTOS --variant identity --entropy-steps 500 --steps 500 --optimizer adam --learning-rate 1e-3
+        --exact-from 1 --out runs/ablation-trunk
+
+Keep crops at 128 or above: with 64, h_a and the contexts see little but padding, and the rates of whole pictures rise.
 
 cost: the mean over the eight qualities of (lmbda * 255^2 * MSE + bpp) / sqrt(lmbda / median lmbda), what training
 minimises, with the MSE of the mean PSNR.  BD-rate: against S2C-Conv with ``glu``.
