@@ -39,10 +39,10 @@ def test_tensorrt_gets_its_shapes_beforehand(bundle: Bundle) -> None:
     options = provider_options("TensorrtExecutionProvider", bundle.manifest["graphs"]["g_s"]["inputs"])
     assert options["trt_profile_min_shapes"] == "y_hat:1x256x4x4"
     assert options["trt_profile_opt_shapes"] == "y_hat:1x256x32x48"
-    assert options["trt_profile_max_shapes"] == "y_hat:4x128x128x128"
+    assert options["trt_profile_max_shapes"] == "y_hat:4x256x128x128"
     assert options["trt_fp16_enable"] == options["trt_engine_cache_enable"] == "0"
     two = provider_options("TensorrtExecutionProvider", bundle.manifest["graphs"]["context_1_nonanchor"]["inputs"])
-    assert two["trt_profile_min_shapes"] == "features:1x256x4x4,y_cur:1x8x4x4"
+    assert two["trt_profile_min_shapes"] == "features:1x128x4x4,y_cur:1x16x4x4"
 
 
 @pytest.mark.parametrize("backend", GPU)
