@@ -53,7 +53,14 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
             found = load_file(file)
         else:
             found = torch.load(file, weights_only=True, map_location="cpu")
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except pickle.UnpicklingError as error:
+        # PyTorch's own words advise to run the file.
+        raise InputError(
+            f"{file}: expected safetensors or a PyTorch file of plain tensors, found neither: "
+            "another kind of file, or objects that only executing it would load",
+            hint="in the program that made it, save the state_dict alone",
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{file}: expected safetensors or a PyTorch file of plain tensors: {reason}") from error
     state = _state_dict(found)
