@@ -102,7 +102,7 @@ class IntegerConv(nn.Module):
     def _quantize(self) -> IntegerWeights:
         convs = self._convs()
         folded, bias = _folded(convs, [getattr(self, f"in_exponents_{i}") for i in range(len(convs))])
-        exponents = self._exponents([w.detach() for w in folded], bias.detach())
+        exponents = self._exponents(folded, bias)
         scale = torch.exp2(exponents)
         weights = tuple(self._rounded(w * scale[:, None, None, None]) for w in folded)
         shifts = exponents - self.out_exponents
@@ -167,7 +167,7 @@ def attainable(convs: list[nn.Conv2d], grids: list[Grid]) -> Tensor:
     A channel that calibration hardly saw in use would ask for a finer grid than its own weights can be held on.
     """
     folded, bias = _folded(convs, [grid.exponents for grid in grids])
-    return _weight_exponents([w.detach() for w in folded], bias.detach(), [grid.limit for grid in grids])
+    return _weight_exponents(folded, bias, [grid.limit for grid in grids])
 
 
 def _folded(convs: list[nn.Conv2d], exponents: list[Tensor]) -> tuple[list[Tensor], Tensor]:
@@ -179,6 +179,7 @@ def _folded(convs: list[nn.Conv2d], exponents: list[Tensor]) -> tuple[list[Tenso
     return folded, torch.stack([conv.bias for conv in convs if conv.bias is not None]).sum(0)
 
 
+@torch.no_grad()
 def _weight_exponents(folded: list[Tensor], bias: Tensor, limits: list[int]) -> Tensor:
     """The largest weight exponents that keep the bound and the operand limit, per output channel."""
     total = bias.abs().double()
