@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from s2c_deploy.export.checkpoint import RECIPE
 from s2c_deploy.models import S2CModel
 from s2c_deploy.presets import ModelConfig
 from s2c_deploy.quantize import exact_model
@@ -63,10 +64,11 @@ def train(
         finished = run.step == settings.steps
         if not group.first:
             return None
-        if finished:
+        # The recipe is written last: with it, the folder is whole.
+        if finished and not (out / RECIPE).exists():
+            plot_run(out, run.log.rows, validation, config.name)
             ranges = run.ranges if run.ranges is not None else calibrate(run.averaged_model(), pictures)
             release(out, config, run.averages, ranges, _told(settings, pictures))
-            plot_run(out, run.log.rows, validation, config.name)
         return TrainResult(step=run.step, finished=finished, validation=validation)
 
 

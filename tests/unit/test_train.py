@@ -298,6 +298,11 @@ def test_a_finished_run_is_a_folder_for_export(
     state = torch.load(tmp_path / STATE, weights_only=True)
     assert all(torch.equal(checkpoint.ranges[name], state["ranges"][name]) for name in state["ranges"])
     assert all(torch.equal(v, state["averages"][k].half().float()) for k, v in checkpoint.model.state_dict().items())
+    # Asked for again, it is only read.
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again = train(replace(CONFIG, preset="micro"), SETTINGS, pictures, tmp_path)
+    assert again == result
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
 
 
 # the phase on integers
