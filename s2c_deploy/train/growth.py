@@ -1,8 +1,10 @@
 """Weights of a smaller model as the beginning of a larger one: ``train --preset small --from export/conv``.
 
 Every tensor of the smaller model becomes a block of its larger counterpart.  New channels read the old ones, but no old
-one reads a new one at first; new latents begin as zeros that cost nothing, and new blocks as the identity.  But for
-LayerNorms, which see new channels too, the larger model therefore begins as the smaller one.  (Net2Net, arXiv
+one reads a new one at first; new latents begin as zeros that cost nothing, and new blocks as the identity.  LayerNorms
+see new channels too: if a stage of n channels gets m, the new ones begin as the mean of the old ones, which leaves the
+mean as it was and divides the variance by m / n, and the norm's weight takes that factor back.  So the larger model
+begins as the smaller one, but for the little that makes its new channels differ from one another.  (Net2Net, arXiv
 1511.05641, widens hidden layers so.)
 """
 
@@ -24,6 +26,12 @@ _READS_LATENTS = r"h_a\.0\.|g_s\.0\.0\.|contexts\.\d+\.channel\.|log_gain|log_in
 _SYNTHESIS = r"g_s\.0\.0\."
 #: Indexes and means: zero for new latents.
 _PARAMETERS = r"contexts\.\d+\.(non)?anchor_parameters\.3\."
+#: Those that write the channels of a stage, its first convolution and the ends of its blocks' branches; of these, the
+#: ones that write a channel as four rows.
+_WRITES_STAGE = r"g_a\.\d+\.(weight|bias)|g_s\.\d+\.0\.|g_[as]\.\d+\.(spatial|aggregation)\.project\."
+_SUBPIXEL = r"g_s\.\d+\.0\."
+#: How much of a fresh start new channels of a stage have besides the mean: all alike, they would stay so for ever.
+_SPREAD = 0.1
 #: Tensors whose first axis is several kinds of channel, one after the other: indexes and means; Q, K and V.
 _KINDS = {_PARAMETERS: 2, r"g_[as]\.\d+\.spatial\.qkv\.": 3}
 
@@ -64,6 +72,10 @@ def grown(
             around.zero_()
         elif old.dim() == 4 and not re.match(_SYNTHESIS, name):
             around[index[0]] = 0
+        if re.match(_WRITES_STAGE, name) and not re.match(writes_latents, name):
+            _begin_as_means(around, old.float(), index, rows=4 if re.match(_SUBPIXEL, name) else 1)
+        if name.endswith(".norm.weight"):
+            old = old * (len(old) / len(tensor)) ** 0.5
         taken[name] = _placed(around, old.float(), index)
     torn = {operator_of(name) for name in fresh if name not in taken} - {None}
     taken = {name: tensor for name, tensor in taken.items() if operator_of(name) not in torn}
@@ -115,6 +127,17 @@ def _first(name: str, axis: int, fresh: Tensor, old: Tensor) -> Tensor:
     kinds = next((count for part, count in _KINDS.items() if axis == 0 and re.match(part, name)), 1)
     starts = torch.arange(kinds)[:, None] * (fresh.shape[axis] // kinds)
     return (starts + torch.arange(old.shape[axis] // kinds)).flatten()
+
+
+def _begin_as_means(around: Tensor, old: Tensor, index: list[Tensor], *, rows: int) -> None:
+    """Makes the new channels that a layer writes begin near the mean of the old ones; rows: of ``old``, per channel."""
+    new = around[len(old) :].mul_(_SPREAD)
+    mean = old.reshape(-1, rows, *old.shape[1:]).mean(0)
+    means = mean.repeat(len(new) // rows, *[1] * (old.dim() - 1))
+    if old.dim() == 1:
+        new += means
+    else:
+        new[:, index[1]] += means
 
 
 def _placed(around: Tensor, old: Tensor, index: list[Tensor]) -> Tensor:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from untrained import lively, small_config
 
 from s2c_deploy.errors import InputError
-from s2c_deploy.models import S2CModel, blocks
+from s2c_deploy.models import S2CModel
 from s2c_deploy.presets import PRESETS, model_config
+from s2c_deploy.train import growth
 from s2c_deploy.train.growth import grown, is_growth
 
 LARGER: dict[str, Any] = {
@@ -34,9 +35,9 @@ def begun(variant: str, changes: dict[str, Any], start: S2CModel) -> tuple[S2CMo
     return model.eval(), new
 
 
-def small(variant: str) -> S2CModel:
+def small(variant: str, **changes: Any) -> S2CModel:
     torch.manual_seed(3)
-    model = S2CModel(small_config(variant))
+    model = S2CModel(small_config(variant, **changes))
     lively(model)
     for name, parameter in model.named_parameters():
         if "gain" in name or name == "z_index":  # trained ones differ from channel to channel
@@ -60,13 +61,24 @@ def test_more_of_everything_but_normalised_channels_changes_nothing(variant: str
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("variant", ["conv", "attention", "hybrid"])
-def test_wider_stages_change_norms_alone(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "ChannelNorm", lambda width: nn.Identity())
-    start = small(variant)
-    model, _ = begun(variant, WIDER, start)
-    for found, expected in zip(outputs(model), outputs(start), strict=True):
-        assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3)
+def test_wider_stages_change_nothing(variant: str, norm: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for what makes new channels differ from one another, and that hardly."""
+    start = small(variant, spatial_norm=norm)
+    expected = outputs(start)
+    model, _ = begun(variant, WIDER | {"spatial_norm": norm}, start)
+    for found, wanted in zip(outputs(model), expected, strict=True):
+        assert difference(found, wanted) < 0.05
+    monkeypatch.setattr(growth, "_SPREAD", 0.0)
+    model, _ = begun(variant, WIDER | {"spatial_norm": norm}, start)
+    for found, wanted in zip(outputs(model), expected, strict=True):
+        assert difference(found, wanted) < 1e-3
+
+
+def difference(found: Tensor, wanted: Tensor) -> float:
+    """Mean difference over mean deviation: a symbol may round the other way."""
+    return float((found - wanted).abs().mean() / (wanted - wanted.mean()).abs().mean())
 
 
 def test_new_latents_begin_as_zeros_that_the_picture_can_change() -> None:
