@@ -1,11 +1,11 @@
 """Weights of a smaller model as the beginning of a larger one: ``train --preset small --from export/conv``.
 
 Every tensor of the smaller model becomes a block of its larger counterpart.  New channels read the old ones, but no old
-one reads a new one at first; new latents begin as zeros that cost nothing, and new blocks as the identity.  LayerNorms
-see new channels too: if a stage of n channels gets m, the new ones begin as the mean of the old ones, which leaves the
-mean as it was and divides the variance by m / n, and the norm's weight takes that factor back.  So the larger model
-begins as the smaller one, but for the little that makes its new channels differ from one another.  (Net2Net, arXiv
-1511.05641, widens hidden layers so.)
+one reads a new one at first; new latents and hyper-latents begin as zeros that cost nothing, and new blocks as the
+identity.  LayerNorms see new channels too: if a stage of n channels gets m, the new ones begin as the mean of the old
+ones, which leaves the mean as it was and divides the variance by m / n, and the norm's weight takes that factor back.
+So the larger model begins as the smaller one, but for the little that makes its new channels differ from one another.
+(Net2Net, arXiv 1511.05641, widens hidden layers so.)
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from s2c_deploy.presets import ModelConfig, attention_heads
 
 #: Tensors whose second axis is latents.
 _READS_LATENTS = r"h_a\.0\.|g_s\.0\.0\.|contexts\.\d+\.channel\.|log_gain|log_inverse_gain"
-#: The one that reads new latents from the start (they are zero): something must tell g_a what to put there.
-_SYNTHESIS = r"g_s\.0\.0\."
+#: Those that read new latents and hyper-latents from the start (they are zero): something must tell g_a and h_a what to
+#: put there.
+_SYNTHESIS = r"[gh]_s\.0\.0\."
 #: Indexes and means: zero for new latents.
 _PARAMETERS = r"contexts\.\d+\.(non)?anchor_parameters\.3\."
+#: Zero for new hyper-latents: what writes them, and their indexes.
+_HYPER_LATENTS = r"h_a\.4\.|z_index"
 #: Those that write the channels of a stage, its first convolution and the ends of its blocks' branches; of these, the
 #: ones that write a channel as four rows.
 _WRITES_STAGE = r"g_a\.\d+\.(weight|bias)|g_s\.\d+\.0\.|g_[as]\.\d+\.(spatial|aggregation)\.project\."
@@ -68,7 +71,7 @@ def grown(
         axes = range(min(2, old.dim()))
         index = [latent[: old.shape[i]] if of_latents[i] else _first(name, i, tensor, old) for i in axes]
         around = tensor.clone()
-        if re.match(f"{writes_latents}|{_PARAMETERS}", name):
+        if re.match(f"{writes_latents}|{_PARAMETERS}|{_HYPER_LATENTS}", name):
             around.zero_()
         elif old.dim() == 4 and not re.match(_SYNTHESIS, name):
             around[index[0]] = 0

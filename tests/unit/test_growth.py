@@ -45,12 +45,12 @@ def small(variant: str, **changes: Any) -> S2CModel:
     return model
 
 
-def outputs(model: S2CModel) -> tuple[Tensor, Tensor]:
+def outputs(model: S2CModel) -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(1)
     x = torch.rand(2, 3, 128, 64)
     with torch.no_grad():
         output = model(x, torch.tensor([1, 6]))
-    return output.x_hat, output.bits_y
+    return output.x_hat, output.bits_y, output.bits_z
 
 
 @pytest.mark.parametrize("variant", ["conv", "attention", "hybrid", "identity"])
@@ -90,6 +90,17 @@ def test_new_latents_begin_as_zeros_that_the_picture_can_change() -> None:
     level = torch.tensor([4])
     model.train()(torch.rand(1, 3, 64, 64), level).x_hat.square().sum().backward()
     assert model.g_a[-1].weight.grad[silent].flatten(1).any(1).all()
+
+
+def test_new_hyper_latents_begin_as_zeros_that_can_learn() -> None:
+    start = small("conv")
+    model, _ = begun("conv", WIDER, start)
+    old = start.config.hyper_channels
+    z = model.h_a(torch.randn(1, model.config.latent_channels, 8, 8))
+    assert z[:, :old].all()
+    assert not z[:, old:].any()
+    model.train()(torch.rand(1, 3, 64, 64), torch.tensor([4])).bits_y.sum().backward()
+    assert model.h_a[-1].weight.grad[old:].flatten(1).any(1).all()
 
 
 def test_new_channels_can_learn() -> None:
