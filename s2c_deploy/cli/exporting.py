@@ -42,7 +42,7 @@ def export(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="tiny, small, base or large. [default: the best released; of a checkpoint file, tiny]"),
+        typer.Option(help="tiny, small, base or large. [default: that of export/VARIANT; of a checkpoint file, tiny]"),
     ] = None,
     lmbda: Annotated[
         float | None, typer.Option(help="Of a checkpoint file trained for one trade-off: its lambda.")
@@ -134,7 +134,7 @@ def export(
 
 
 def _released(variant: str, preset: str | None) -> Path:
-    """export/VARIANT holds the best preset's weights, export/VARIANT-PRESET other ones."""
+    """export/VARIANT holds the default preset's weights, export/VARIANT-PRESET other ones."""
     named = WEIGHTS / f"{variant}-{preset}"
     return named if preset is not None and named.is_dir() else WEIGHTS / variant
 
