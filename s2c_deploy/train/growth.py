@@ -70,16 +70,16 @@ def grown(
         of_latents = [re.match(pattern, name) for pattern in (writes_latents, _READS_LATENTS)]
         axes = range(min(2, old.dim()))
         index = [latent[: old.shape[i]] if of_latents[i] else _first(name, i, tensor, old) for i in axes]
-        around = tensor.clone()
+        around, old = tensor.clone(), old.float()
         if re.match(f"{writes_latents}|{_PARAMETERS}|{_HYPER_LATENTS}", name):
             around.zero_()
         elif old.dim() == 4 and not re.match(_SYNTHESIS, name):
             around[index[0]] = 0
         if re.match(_WRITES_STAGE, name) and not re.match(writes_latents, name):
-            _begin_as_means(around, old.float(), index, rows=4 if re.match(_SUBPIXEL, name) else 1)
+            _begin_as_means(around, old, index, rows=4 if re.match(_SUBPIXEL, name) else 1)
         if name.endswith(".norm.weight"):
             old = old * (len(old) / len(tensor)) ** 0.5
-        taken[name] = _placed(around, old.float(), index)
+        taken[name] = _placed(around, old, index)
     torn = {operator_of(name) for name in fresh if name not in taken} - {None}
     taken = {name: tensor for name, tensor in taken.items() if operator_of(name) not in torn}
     return taken, sorted(set(fresh) - set(taken))

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from untrained import lively, small_config
 
 from s2c_deploy.errors import InputError
-from s2c_deploy.models import S2CModel
+from s2c_deploy.models import S2CModel, blocks
 from s2c_deploy.presets import PRESETS, model_config
 from s2c_deploy.train import growth
 from s2c_deploy.train.growth import grown, is_growth
@@ -59,6 +59,15 @@ def test_more_of_everything_but_normalised_channels_changes_nothing(variant: str
     model, _ = begun(variant, LARGER, start)
     for found, expected in zip(outputs(model), outputs(start), strict=True):
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["conv", "attention", "hybrid"])
+def test_no_old_channel_of_wider_stages_reads_a_new_one(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "ChannelNorm", lambda width: nn.Identity())
+    start = small(variant)
+    model, _ = begun(variant, WIDER, start)
+    for found, expected in zip(outputs(model), outputs(start), strict=True):
+        assert torch.allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("norm", [False, True])
