@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -138,6 +141,33 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path, photographs: Path)
         checkpoint.model.group_contexts[4].mix.weight[0, 0, 0, 0] += 0.1
     other = export_bundle(checkpoint, tmp_path / "other", images=photographs)
     assert other.fingerprint != first.fingerprint
+
+
+def test_a_processor_with_other_vectors_gives_the_same_fingerprint(tmp_path: Path, photographs: Path) -> None:
+    """exp and its like differ in their last bit between vector widths: none may reach what is fingerprinted."""
+    checkpoint = checkpoint_of("conv")
+    torch.save(checkpoint, tmp_path / "checkpoint.pt")
+    program = """
+import sys, torch
+from pathlib import Path
+from s2c_deploy.export.exporter import export_bundle
+
+checkpoint, out, photographs = map(Path, sys.argv[1:])
+print(export_bundle(torch.load(checkpoint, weights_only=False), out, images=photographs).fingerprint.hex())
+"""
+    # Names of NumPy 1, then of NumPy 2; what a processor has not is passed over.
+    without = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4"
+    narrow = {"NPY_DISABLE_CPU_FEATURES": without, "ATEN_CPU_CAPABILITY": "default"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "checkpoint.pt", tmp_path / "narrow", photographs],
+        env=os.environ | narrow | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    here = export_bundle(checkpoint, tmp_path / "here", images=photographs)
+    assert ran.stdout.split()[-1] == here.fingerprint.hex()
 
 
 def test_deployed_gains_are_those_of_the_model() -> None:
