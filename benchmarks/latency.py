@@ -27,6 +27,7 @@ from s2c_deploy.bench.cases import of_sizes, parse_size, photographs
 from s2c_deploy.bench.result import RowResult, Series, as_record, from_record
 from s2c_deploy.bench.rows import choose_rows
 from s2c_deploy.bench.tables import ranked, stage_means
+from s2c_deploy.cli.benching import weights_of
 from s2c_deploy.engine.host import usable_processors
 from s2c_deploy.evaluation.tables import Table
 from s2c_deploy.files import atomic_write
@@ -147,7 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("suite", choices=("decode", "sizes", "threads", "entropy"))
     parser.add_argument("--bundle", type=Path, default=Path("engines/conv-tiny"))
-    parser.add_argument("--weights", type=Path, help="model folder; export/VARIANT if not given")
+    parser.add_argument("--weights", type=Path, help="model folder; the released one if not given")
     parser.add_argument("--images", type=Path, default=Path("export/photographs"))
     parser.add_argument("--rows", default="auto", help="with commas between")
     parser.add_argument("--sizes", nargs="+", default=SIZES)
@@ -158,7 +159,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows, left_out = choose_rows(arguments.rows.split(","))
     pictures = photographs(arguments.images, None if arguments.suite == "decode" else 1)
-    variant, processors = arguments.bundle.name.split("-")[0], usable_processors()
+    processors = usable_processors()
     request = Request(
         bundle=arguments.bundle,
         rows=tuple(rows),
@@ -166,7 +167,7 @@ def main() -> None:
         sources=tuple(pictures),
         qualities=QUALITIES if arguments.suite == "entropy" else (4.0,),
         threads=tuple(range(1, processors + 1)) if arguments.suite == "threads" else (processors,),
-        weights=arguments.weights or Path("export") / variant,
+        weights=arguments.weights or weights_of(arguments.bundle),
         min_seconds=arguments.min_seconds,
         min_count=arguments.min_count,
         rounds=arguments.rounds,

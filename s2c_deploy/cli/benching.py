@@ -11,7 +11,7 @@ import typer
 from s2c_deploy.cli.bundles import bundle_to_write_with
 from s2c_deploy.cli.coding import BundleOption, ForceOption, JsonOption
 from s2c_deploy.cli.evaluating import check_outputs, parse_names, parse_qualities, show_tables
-from s2c_deploy.cli.exporting import PHOTOGRAPHS, WEIGHTS
+from s2c_deploy.cli.exporting import PHOTOGRAPHS, released
 from s2c_deploy.errors import EngineError, InputError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def measure(
     ] = False,
     threads: Annotated[str, typer.Option(help="As 2 or 1,2; auto: one per core.")] = "auto",
     weights: Annotated[
-        Path | None, typer.Option(help="Model folder, for PyTorch's own rows. [default: export/VARIANT]")
+        Path | None, typer.Option(help="Model folder, for PyTorch's own rows. [default: the released one]")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything with raw samples.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write one page with plots and tables.")] = None,
@@ -78,7 +78,7 @@ def measure(
         sources=tuple(_sources(images, sizes)),
         qualities=levels,
         threads=counts,
-        weights=weights or _weights(folder),
+        weights=weights or weights_of(folder),
         min_seconds=min_seconds,
         min_count=min_count,
         rounds=rounds,
@@ -151,11 +151,12 @@ def _sources(images: Path | None, sizes: str | None) -> list[Source]:
     return of_sizes(photographs(folder, limit=1)[0], wanted) if wanted else photographs(folder)
 
 
-def _weights(bundle: Path) -> Path | None:
-    """The model folder of a bundle's variant, where there is one: PyTorch's rows check that it is the right one."""
+def weights_of(bundle: Path) -> Path | None:
+    """The released weights of a bundle's model, where there are any; PyTorch's rows check that they are its own."""
     from s2c_deploy.manifest import read_manifest
 
-    folder = WEIGHTS / str(read_manifest(bundle)["model"].get("variant", ""))
+    model = read_manifest(bundle)["model"]
+    folder = released(str(model.get("variant", "")), str(model.get("preset", "")))
     return folder if (folder / "weights.safetensors").is_file() else None
 
 

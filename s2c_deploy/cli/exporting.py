@@ -88,7 +88,7 @@ def export(
     from s2c_deploy.export.checkpoint import load_checkpoint, load_file_checkpoint
     from s2c_deploy.export.exporter import export_bundle
 
-    source = weights if weights is not None else _released(variant, preset)
+    source = weights if weights is not None else released(variant, preset)
     if source.is_file():
         config = model_config(variant, preset or "tiny", lmbdas=None if lmbda is None else (lmbda,))
         checkpoint = load_file_checkpoint(source, config)
@@ -133,7 +133,7 @@ def export(
         typer.echo(f"tritonserver --model-repository {triton}")
 
 
-def _released(variant: str, preset: str | None) -> Path:
+def released(variant: str, preset: str | None) -> Path:
     """export/VARIANT holds the default preset's weights, export/VARIANT-PRESET other ones."""
     named = WEIGHTS / f"{variant}-{preset}"
     return named if preset is not None and named.is_dir() else WEIGHTS / variant

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from commands import Run
 from PIL import Image as Pil
 
+from s2c_deploy.cli.benching import weights_of
 from s2c_deploy.codec import Pixels
+from s2c_deploy.manifest import MANIFEST
 
 
 @pytest.fixture
@@ -54,6 +57,23 @@ def test_a_whole_run_and_its_comparison(run: Run, common: tuple[object, ...], tm
     code, out, _ = run("compare", "a.json", "a.json")
     assert code == 0
     assert "95 % interval" in out
+
+
+def test_the_weights_beside_a_bundle_are_its_presets(
+    tmp_path: Path, bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    manifest = json.loads((bundle_path / MANIFEST).read_text())
+    for preset, expected in (("tiny", "export/conv"), ("small", "export/conv-small")):
+        manifest["model"] |= {"variant": "conv", "preset": preset}
+        (bundle / MANIFEST).write_text(json.dumps(manifest))
+        Path(expected).mkdir(parents=True)
+        (Path(expected) / "weights.safetensors").touch()
+        assert weights_of(bundle) == Path(expected)
+    shutil.rmtree("export")
+    assert weights_of(bundle) is None
 
 
 def test_a_named_row_that_cannot_run_says_why(run: Run, common: tuple[object, ...]) -> None:
