@@ -19,6 +19,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from s2c_deploy.bundle import Bundle, open_bundle
+from s2c_deploy.cli.benching import weights_of
 from s2c_deploy.export.checkpoint import load_checkpoint
 from s2c_deploy.image import list_images, read_image
 from s2c_deploy.models import S2CModel
@@ -111,8 +112,8 @@ def report(agreements: list[Agreement]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Streams of every engine decoded on every other.")
     parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-tiny"))
-    parser.add_argument("--weights", type=Path, default=Path("export/conv"))
+    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-small"))
+    parser.add_argument("--weights", type=Path, help="of --float-entropy: model folder; the released one if not given")
     parser.add_argument("--qualities", type=float, nargs="+", default=[1, 3, 5, 8])
     parser.add_argument("--backends", nargs="+", default=["openvino", "onnxruntime", "torch"])
     parser.add_argument("--float-entropy", action="store_true")
@@ -127,7 +128,10 @@ def main() -> None:
             bar.update(task, description=step, completed=done, total=total)
 
         if arguments.float_entropy:
-            bundle = float_bundle(bundle, load_checkpoint(arguments.weights).model, Path(folder))
+            weights = arguments.weights or weights_of(arguments.bundle)
+            if weights is None:
+                raise SystemExit(f"{arguments.bundle}: no weights of its preset in export/: name --weights")
+            bundle = float_bundle(bundle, load_checkpoint(weights).model, Path(folder))
         agreements = cross_decode(
             bundle,
             pictures,

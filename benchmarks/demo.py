@@ -37,7 +37,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for quality in QUALITIES:
             stream, picture = Path(folder) / f"{quality}.s2c", Path(folder) / f"{quality}.png"
-            bundle = ("--bundle", "engines/conv-tiny")
+            bundle = ("--bundle", "engines/conv-small")
             made = _s2c("compress", str(photograph), str(stream), "--quality", str(quality), *bundle)
             read = _s2c("decompress", str(stream), str(picture), *bundle)
             figures = (made["bytes"], f"{made['bpp']:.4f}", f"{psnr(original, read_image(picture).pixels):.2f}")

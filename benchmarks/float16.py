@@ -1,6 +1,6 @@
 """What FP16 graphs cost through real files: PSNR and size of a bundle's streams, float32 against FP16.
 
-    python -m benchmarks.float16 --images KODAK_DIR [--bundle engines/conv-tiny] [--qualities 1,2,…] [--out JSON]
+    python -m benchmarks.float16 --images KODAK_DIR [--bundle engines/conv-small] [--qualities 1,2,…] [--out JSON]
 
 Every picture is compressed and decompressed with the float32 graphs and with the FP16 ones, run by ONNX Runtime with
 every rounding to FP16 explicit (s2c_deploy/export/precision/rounding.py), as it does not round by itself on a CPU.  The
@@ -119,7 +119,7 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-tiny"))
+    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-small"))
     parser.add_argument("--qualities", default="")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--out", type=Path)

@@ -217,7 +217,7 @@ def parsed(arguments: Sequence[str] | None = None) -> tuple[Plan, list[Step]]:
     parser.add_argument("--dry-run", action="store_true", help="rehearse everything on a CPU")
     parser.add_argument("--steps", default="", help="only these, with commas between")
     parser.add_argument("--budget", type=float, default=570, help="seconds of all steps together")
-    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-tiny"))
+    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-small"))
     parser.add_argument("--weights", type=Path, default=Path("export/conv"), help="of the bundle, for PyTorch")
     parser.add_argument("--images", type=Path, default=Path("export/photographs"), help="pictures, or their .npy")
     parser.add_argument("--pictures", type=int, default=4, help="at most so many of them")

@@ -130,9 +130,9 @@ def measured(request: Request, progress: Progress) -> Benchmark:
 
 
 def write_runs(suite: str, runs: Sequence[Benchmark], folder: Path) -> Path:
-    """``latency_SUITE.json`` in a folder."""
+    """``latency_SUITE_BUNDLE.json`` in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"latency_{suite}.json"
+    path = folder / f"latency_{suite}_{runs[0].environment['bundle']}.json"
     with atomic_write(path) as temporary:
         record = {"suite": suite, "runs": [as_record(run) for run in runs]}
         temporary.write_text(json.dumps(record, allow_nan=False) + "\n", encoding="utf-8")
@@ -147,7 +147,7 @@ def read_runs(path: Path) -> list[Benchmark]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("suite", choices=("decode", "sizes", "threads", "entropy"))
-    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-tiny"))
+    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-small"))
     parser.add_argument("--weights", type=Path, help="model folder; the released one if not given")
     parser.add_argument("--images", type=Path, default=Path("export/photographs"))
     parser.add_argument("--rows", default="auto", help="with commas between")

@@ -20,12 +20,12 @@ from s2c_deploy.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / s2c_deploy.__version__
-#: Where each suite's table stands.
+#: Where the table of each suite and bundle stands.
 DOCUMENTS = {
-    "decode": ROOT / "README.md",
-    "sizes": ROOT / "docs" / "performance.md",
-    "threads": ROOT / "docs" / "performance.md",
-    "entropy": ROOT / "docs" / "performance.md",
+    "decode_conv-tiny": ROOT / "README.md",
+    "sizes_conv-tiny": ROOT / "docs" / "performance.md",
+    "threads_conv-tiny": ROOT / "docs" / "performance.md",
+    "entropy_conv-tiny": ROOT / "docs" / "performance.md",
 }
 
 
@@ -87,21 +87,23 @@ def _ratio(base: RowResult | None, case: Measured, p50: float) -> str:
     return f"{series.summary.p50 / p50:.2f}" if series else ""
 
 
-def block(suite: str, results: Path = RESULTS) -> str:
-    """What stands between a suite's markers."""
-    path = results / f"latency_{suite}.json"
+def block(name: str, results: Path = RESULTS) -> str:
+    """What stands between a table's markers."""
+    path = results / f"latency_{name}.json"
+    suite, _, bundle = name.partition("_")
     if not path.is_file():
-        return f"Not measured for this version yet: `python -m benchmarks.latency {suite}`."
+        command = f"python -m benchmarks.latency {suite} --bundle engines/{bundle}"
+        return f"Not measured for this version yet: `{command}`."
     return suite_tables(suite, read_runs(path))
 
 
-def markers(suite: str) -> tuple[str, str]:
-    return f"<!-- latency {suite} -->", f"<!-- /latency {suite} -->"
+def markers(name: str) -> tuple[str, str]:
+    return f"<!-- latency {name} -->", f"<!-- /latency {name} -->"
 
 
-def split(text: str, suite: str) -> tuple[str, str, str]:
-    """Before, between and behind a suite's markers; ValueError without exactly one pair in order."""
-    start, end = markers(suite)
+def split(text: str, name: str) -> tuple[str, str, str]:
+    """Before, between and behind a table's markers; ValueError without exactly one pair in order."""
+    start, end = markers(name)
     if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
         raise ValueError(f"expected {start} and {end}, once each, in this order")
     before, rest = text.split(start)
@@ -114,20 +116,20 @@ def main() -> None:
     parser.add_argument("--print", action="store_true")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    for suite, document in DOCUMENTS.items():
+    for name, document in DOCUMENTS.items():
         if arguments.print:
-            print(f"{block(suite)}\n")
+            print(f"{block(name)}\n")
             continue
         try:
-            before, between, behind = split(document.read_text(encoding="utf-8"), suite)
+            before, between, behind = split(document.read_text(encoding="utf-8"), name)
         except ValueError as error:
             raise SystemExit(f"{document}: {error}") from None
-        if between == block(suite):
+        if between == block(name):
             continue
         if arguments.check:
             raise SystemExit(f"{document} is not current: python -m benchmarks.latency_tables")
         with atomic_write(document) as temporary:
-            temporary.write_text(f"{before}\n{block(suite)}\n{behind}", encoding="utf-8")
+            temporary.write_text(f"{before}\n{block(name)}\n{behind}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def mosaic(pictures: list[npt.NDArray[np.uint8]], width: int, height: int) -> np
 def main() -> None:
     parser = argparse.ArgumentParser(description="Symbols of real pictures for the coder benchmark.")
     parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-tiny"))
+    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-small"))
     parser.add_argument("--quality", type=float, default=5)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--mosaic", metavar="WxH", help="all pictures as one of this size")

@@ -48,7 +48,7 @@ def peak(bundle: Path, backend: str, threads: int, streams: list[Path]) -> float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-tiny"))
+    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-small"))
     parser.add_argument("--images", type=Path, default=Path("export/photographs"))
     parser.add_argument("--backends", default="onnxruntime,openvino", help="with commas between")
     parser.add_argument("--threads", type=int, default=1)

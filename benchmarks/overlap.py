@@ -61,7 +61,7 @@ def measure(codec: Codec, streams: list[bytes], rounds: int, folder: Path | None
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-tiny"))
+    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-small"))
     parser.add_argument("--backends", default="openvino,onnxruntime")
     parser.add_argument("--quality", type=float, default=4)
     parser.add_argument("--rounds", type=int, default=5)

@@ -26,7 +26,7 @@ PRECISIONS = ("float32", "bfloat16")
 def main() -> None:
     parser = argparse.ArgumentParser(description="The cost of bfloat16 in g_s, in dB.")
     parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-tiny"))
+    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-small"))
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--qualities", type=float, nargs="+", default=[1, 3, 5, 8])
     parser.add_argument("--out", type=Path)

@@ -1,7 +1,7 @@
 """A picture to .s2c bytes and back, with numpy, Pillow and one engine: no PyTorch.
 
-    python examples/decode_without_torch.py decode photo.s2c photo.png --bundle engines/conv-tiny --backend onnxruntime
-    python examples/decode_without_torch.py encode photo.png photo.s2c --bundle engines/conv-tiny --quality 5
+    python examples/decode_without_torch.py decode photo.s2c photo.png --bundle engines/conv-small --backend onnxruntime
+    python examples/decode_without_torch.py encode photo.png photo.s2c --bundle engines/conv-small --quality 5
 
 Installed with ``pip install 's2c-deploy[cpu]'`` (ONNX Runtime) or ``'s2c-deploy[openvino]'``.
 """
@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("direction", choices=["encode", "decode"])
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-tiny"))
+    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-small"))
     parser.add_argument("--backend", default="onnxruntime", help="auto, onnxruntime, openvino or tensorrt")
     parser.add_argument("--threads", type=int, default=1, help="0 lets the engine choose")
     parser.add_argument("--quality", type=float, default=4)

@@ -1,6 +1,6 @@
 """A bundle: the folder that holds everything an engine needs to run one model (docs/bundle.md).
 
-    engines/conv-tiny/
+    engines/conv-small/
         manifest.json        what this is, every file's size and SHA-256
         *.onnx               g_a h_a h_s g_s and two context graphs per latent group
         tables.npz           frequency tables, gains, z indexes

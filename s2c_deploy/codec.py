@@ -1,6 +1,6 @@
 """The codec: pixels to ``.s2c`` bytes and back, on any engine.
 
-    with Codec.open("engines/conv-tiny") as codec:
+    with Codec.open("engines/conv-small") as codec:
         data = codec.compress(pixels, quality=4)
         pixels = codec.decompress(data)
 """

@@ -51,7 +51,7 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory, small_photograph: Pixe
     (folder / "photographs").mkdir()
     Pil.fromarray(small_photograph).save(folder / "photographs" / "small.png")
     path = folder / "conv-tiny"
-    checkpoint = load_checkpoint(ROOT / "export" / "conv")
+    checkpoint = load_checkpoint(ROOT / "export" / "conv-tiny")
     export_bundle(checkpoint, path, images=folder / "photographs", precision="float16")
     return path
 

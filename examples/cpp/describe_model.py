@@ -1,7 +1,7 @@
 """A bundle for the C++ decoder: channels, tables, gains, graphs and known answers, as text and plain float32.
 
-    python describe_model.py engines/conv-tiny model.txt                       # the .onnx files
-    python describe_model.py engines/conv-tiny model.txt --target tensorrt     # this user's engines
+    python describe_model.py engines/conv-small model.txt                       # the .onnx files
+    python describe_model.py engines/conv-small model.txt --target tensorrt     # this user's engines
 
 Everything is checked here, by the library: the bundle's hashes, and that engines are those that this user built. The
 hashes it writes are what the C++ program holds its files against.

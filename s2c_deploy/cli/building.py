@@ -60,9 +60,9 @@ def build(
 ) -> None:
     """Build TensorRT engines of a bundle: FP16 for g_a, h_a and g_s, float32 for the exact graphs.
 
-    s2c-deploy build engines/conv-tiny --targets tensorrt-rtx --compute-capability 8.6,8.9,12.0
+    s2c-deploy build engines/conv-small --targets tensorrt-rtx --compute-capability 8.6,8.9,12.0
 
-    s2c-deploy build engines/conv-tiny --profile 64x64,768x512,2048x2048 --profile 3840x2176
+    s2c-deploy build engines/conv-small --profile 64x64,768x512,2048x2048 --profile 3840x2176
     """
     from s2c_deploy.bundle import open_bundle
     from s2c_deploy.engine.builder import BuildOptions
@@ -179,7 +179,7 @@ def made_table(made: Sequence[Made]) -> str:
 def list_engines(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
     """Show the engines of a bundle; sizes are checked, bytes are not read.
 
-    s2c-deploy engines list engines/conv-tiny
+    s2c-deploy engines list engines/conv-small
     """
     _, found = _checked(bundle, thorough=False)
     _print(found, as_json)
@@ -189,7 +189,7 @@ def list_engines(bundle: BundleArgument = None, as_json: JsonOption = False) -> 
 def verify_engines(bundle: BundleArgument = None, as_json: JsonOption = False) -> None:
     """Check every engine as it is checked before loading: this user's record, identity, size, SHA-256.
 
-    s2c-deploy engines verify engines/conv-tiny
+    s2c-deploy engines verify engines/conv-small
     """
     _, found = _checked(bundle, thorough=True)
     _print(found, as_json)
@@ -212,7 +212,7 @@ def prune_engines(
 ) -> None:
     """Delete engines that cannot be used: stale, truncated and tampered ones.
 
-    s2c-deploy engines prune engines/conv-tiny --dry-run
+    s2c-deploy engines prune engines/conv-small --dry-run
     """
     store, _ = _checked(bundle, thorough=False)
     _print(store.prune(foreign=foreign, dry_run=dry_run), as_json)

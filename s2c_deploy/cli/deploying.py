@@ -34,7 +34,7 @@ def triton(
 ) -> None:
     """Write a Triton model repository with s2c_compress and s2c_decompress.
 
-    s2c-deploy triton models/ --bundle engines/conv-tiny --instances 2 --threads 1
+    s2c-deploy triton models/ --bundle engines/conv-small --instances 2 --threads 1
 
     tritonserver --model-repository models/
     """
@@ -73,9 +73,9 @@ def trtexec(
 ) -> None:
     """Print the trtexec commands that build each graph as `build` does, and time it. Nothing is run.
 
-    s2c-deploy engines trtexec engines/conv-tiny --graphs g_s
+    s2c-deploy engines trtexec engines/conv-small --graphs g_s
 
-    s2c-deploy engines trtexec engines/conv-tiny --version 11 > build-engines.sh
+    s2c-deploy engines trtexec engines/conv-small --version 11 > build-engines.sh
     """
     from s2c_deploy.bundle import open_bundle
     from s2c_deploy.deployment.trtexec import commands

@@ -54,7 +54,7 @@ def evaluate(
 
     s2c-deploy eval kodak/ --reference vtm-9.1,bpg-444 --html report.html
 
-    s2c-deploy eval photos/ --bundle engines/conv-tiny --bundle engines/hybrid-tiny -q 1,3,5,8 --against jpeg,webp
+    s2c-deploy eval photos/ --bundle engines/conv-small --bundle engines/hybrid-tiny -q 1,3,5,8 --against jpeg,webp
     """
     outputs = [path for path in (json_file, csv_file, plot_file, html_file) if path is not None]
     check_outputs(outputs, force)

@@ -42,7 +42,9 @@ def export(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="tiny, small, base or large. [default: that of export/VARIANT; of a checkpoint file, tiny]"),
+        typer.Option(
+            help="tiny, small, base or large. [default: the best released one, export/VARIANT; of a file, tiny]"
+        ),
     ] = None,
     lmbda: Annotated[
         float | None, typer.Option(help="Of a checkpoint file trained for one trade-off: its lambda.")
@@ -70,6 +72,8 @@ def export(
     """Export a trained model to a bundle: ONNX graphs, entropy tables, known answers, proofs.
 
     s2c-deploy export --variant conv
+
+    s2c-deploy export --variant conv --preset tiny
 
     s2c-deploy export --variant conv --targets onnx,tensorrt-rtx --compute-capability 8.6,8.9,12.0
 
@@ -134,7 +138,7 @@ def export(
 
 
 def released(variant: str, preset: str | None) -> Path:
-    """export/VARIANT holds the default preset's weights, export/VARIANT-PRESET other ones."""
+    """export/VARIANT holds the best weights released, of whatever preset; export/VARIANT-PRESET other presets."""
     named = WEIGHTS / f"{variant}-{preset}"
     return named if preset is not None and named.is_dir() else WEIGHTS / variant
 

@@ -22,7 +22,7 @@ def inspect(
 
     s2c-deploy inspect photo.s2c
 
-    s2c-deploy inspect engines/conv-tiny --json
+    s2c-deploy inspect engines/conv-small --json
     """
     if not path.exists():
         raise InputError(f"no file or folder {path}")

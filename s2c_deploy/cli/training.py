@@ -76,9 +76,9 @@ def train(
 
     s2c-deploy train photos/ --preset tiny --steps 300
 
-    s2c-deploy train photos/ --variant hybrid --from export/conv --learning-rate 3e-4 --steps 20000
+    s2c-deploy train photos/ --variant hybrid --from export/conv-tiny --learning-rate 3e-4 --steps 20000
 
-    s2c-deploy train photos/ --preset small --from export/conv --steps 50000
+    s2c-deploy train photos/ --preset small --from export/conv-tiny --steps 50000
 
     torchrun --nproc-per-node 8 --no-python s2c-deploy train photos/ --preset base --batch 64
     """

@@ -28,9 +28,9 @@ def verify(
 ) -> None:
     """Prove a bundle exact from its ONNX files, and decode every engine's streams on every other.
 
-    s2c-deploy verify engines/conv-tiny
+    s2c-deploy verify engines/conv-small
 
-    s2c-deploy verify engines/conv-tiny --backends torch,onnxruntime,openvino --images kodak/
+    s2c-deploy verify engines/conv-small --backends torch,onnxruntime,openvino --images kodak/
     """
     if find_spec("onnx") is None:
         raise DependencyError("onnx", extra="export")

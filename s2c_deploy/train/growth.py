@@ -1,4 +1,4 @@
-"""Weights of a smaller model as the beginning of a larger one: ``train --preset small --from export/conv``.
+"""Weights of a smaller model as the beginning of a larger one: ``train --preset small --from export/conv-tiny``.
 
 Every tensor of the smaller model becomes a block of its larger counterpart.  New channels read the old ones, but no old
 one reads a new one at first; new latents and hyper-latents begin as zeros that cost nothing, and new blocks as the

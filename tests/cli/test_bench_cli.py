@@ -66,7 +66,7 @@ def test_the_weights_beside_a_bundle_are_its_presets(
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     manifest = json.loads((bundle_path / MANIFEST).read_text())
-    for preset, expected in (("tiny", "export/conv"), ("small", "export/conv-small")):
+    for preset, expected in (("small", "export/conv"), ("tiny", "export/conv-tiny")):
         manifest["model"] |= {"variant": "conv", "preset": preset}
         (bundle / MANIFEST).write_text(json.dumps(manifest))
         Path(expected).mkdir(parents=True)

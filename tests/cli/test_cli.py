@@ -482,7 +482,7 @@ def test_export(run: Run, tmp_path: Path, bundle_path: Path) -> None:
     out = tmp_path / "mine"
     out.mkdir()
     (out / "manifest.json").write_text("{}")
-    arguments = ("export", "--weights", ROOT / "export" / "conv", "--out", out)
+    arguments = ("export", "--weights", ROOT / "export" / "conv-tiny", "--out", out)
     images = ("--images", bundle_path.parent / "photographs")
     assert "--force" in one_error(run(*arguments, *images), 3)
     assert (out / "manifest.json").read_text() == "{}"
@@ -513,7 +513,7 @@ def test_export_does_not_replace_what_is_no_bundle(run: Run, tmp_path: Path, bun
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "dear.txt").write_text("dear")
     images = bundle_path.parent / "photographs"
-    result = run("export", "--weights", ROOT / "export" / "conv", "--out", "mine", "--force", "--images", images)
+    result = run("export", "--weights", ROOT / "export" / "conv-tiny", "--out", "mine", "--force", "--images", images)
     assert "is not a bundle" in one_error(result, 3)
     assert os.listdir(tmp_path / "mine") == ["dear.txt"]
 
@@ -524,7 +524,7 @@ def test_export_of_an_unknown_variant(run: Run, tmp_path: Path) -> None:
 
 
 def test_export_takes_a_preset_at_its_word(run: Run, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "export" / "conv", tmp_path / "export" / "conv")
+    shutil.copytree(ROOT / "export" / "conv-tiny", tmp_path / "export" / "conv")
     shutil.copytree(ROOT / "export" / "hybrid", tmp_path / "export" / "conv-small")
     wrong = one_error(run("export", "--variant", "conv", "--preset", "base"), 3)
     assert "export/conv: expected weights of preset base, found tiny" in wrong

@@ -20,7 +20,7 @@ from s2c_deploy.cli.main import app
 from s2c_deploy.errors import InputError
 from s2c_deploy.export.checkpoint import load_checkpoint
 
-SHIPPED = Path(__file__).resolve().parent.parent.parent / "export" / "conv"
+SHIPPED = Path(__file__).resolve().parent.parent.parent / "export" / "conv-tiny"
 SMALL = ["--batch", "1", "--crop", "64", "--last-crop", "64", "--hold-out", "1", "--validate-every", "1000"]
 
 

@@ -21,7 +21,7 @@ def test_the_marked_blocks_run(bundle_path: Path, small_photograph: Pixels, tmp_
     blocks = re.findall(r"^```(sh|python) run\n(.*?)^```$", (ROOT / "docs/production.md").read_text(), re.M | re.S)
     assert len(blocks) == 5
     (tmp_path / "engines").mkdir()
-    (tmp_path / "engines" / "conv-tiny").symlink_to(bundle_path)
+    (tmp_path / "engines" / "conv-small").symlink_to(bundle_path)
     write_image(tmp_path / "photo.png", Image(pixels=np.ascontiguousarray(small_photograph[:64, :64])))
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     fingerprint = open_bundle(bundle_path).fingerprint.hex()

@@ -20,7 +20,7 @@ from s2c_deploy.codec import Codec, Pixels
 from s2c_deploy.errors import EngineError, InputError
 from s2c_deploy.runtime.onnxruntime_runner import OnnxRuntimeRunner
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "export" / "conv"
+WEIGHTS = Path(__file__).resolve().parents[2] / "export" / "conv-tiny"
 open_onnxruntime = partial(open_engine, backend="onnxruntime", synthesis="float32")
 
 

@@ -88,7 +88,7 @@ def test_models_are_trained_and_compared(ablation, tmp_path: Path) -> None:  # t
 
 
 def test_blocks_begin_fresh_on_a_trained_trunk(ablation) -> None:  # type: ignore[no-untyped-def]
-    start = load_checkpoint(ROOT / "export" / "conv")
+    start = load_checkpoint(ROOT / "export" / "conv-tiny")
     trained = start.model.state_dict()
     state = ablation.trunk(ablation.candidates()["attention-glu"], start, 0)
     blocks = [name for name in state if name.startswith(("g_a.", "g_s.")) and name.split(".")[2] in BLOCK]

@@ -24,7 +24,7 @@ from s2c_deploy.image import Pixels
 from s2c_deploy.models import S2CModel
 from s2c_deploy.presets import model_config
 
-SHIPPED = Path(__file__).resolve().parent.parent.parent / "export" / "conv"
+SHIPPED = Path(__file__).resolve().parent.parent.parent / "export" / "conv-tiny"
 GAINS = ("log_gain", "log_inverse_gain", "log_hyper_gain", "z_index")
 CONFIG = model_config("conv", "tiny", lmbdas=(0.013,))
 

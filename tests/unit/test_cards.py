@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
+from s2c_deploy import __version__
 from s2c_deploy.evaluation import Evaluation
 from s2c_deploy.evaluation.curves import Curve, Kind, Point, compare
+from s2c_deploy.export.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / __version__
 
 
 @pytest.fixture
@@ -85,6 +89,21 @@ def test_a_card_without_its_markers_is_refused(cards, tmp_path: Path, text: str)
 
 def test_every_released_card_has_its_markers(cards) -> None:  # type: ignore[no-untyped-def]
     assert ROOT / "export" / "conv" in cards.released([], ROOT / "export")
+
+
+def test_export_takes_the_best_released_preset_by_default() -> None:
+    names = {path.parent: load_checkpoint(path.parent).config.name for path in (ROOT / "export").glob("*/recipe.toml")}
+
+    def bd_rate(folder: Path) -> float:
+        text = (RESULTS / f"rate_distortion_{names[folder]}_kodak.json").read_text(encoding="utf-8")
+        found = [c for c in json.loads(text)["comparisons"] if (c["anchor"], c["metric"]) == ("jpeg", "psnr")]
+        return float(found[0]["pchip"])
+
+    others = [folder for folder in names if "-" in folder.name]
+    assert ROOT / "export" / "conv-tiny" in others
+    for folder in others:
+        default = folder.with_name(folder.name.partition("-")[0])
+        assert bd_rate(default) < bd_rate(folder)
 
 
 def test_cards_of_other_pictures_stay(cards, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

@@ -13,7 +13,7 @@ from torch import Tensor
 from s2c_deploy.errors import ExportError, InputError
 from s2c_deploy.export.checkpoint import RECIPE, WEIGHTS, load_checkpoint, tensors_sha256
 
-SHIPPED = Path(__file__).resolve().parent.parent.parent / "export" / "conv"
+SHIPPED = Path(__file__).resolve().parent.parent.parent / "export" / "conv-tiny"
 TOML = '[model]\nvariant = "conv"\npreset = "tiny"\n'
 Edit = Callable[[dict[str, Tensor]], None]
 

@@ -458,7 +458,7 @@ def test_the_exact_second_pass_reads_anchors_only() -> None:
 @pytest.mark.parametrize("level", [0, 3, 7])
 @torch.no_grad()
 def test_integers_cost_few_bits(small_photograph: npt.NDArray[np.uint8], level: int) -> None:
-    checkpoint = load_checkpoint(ROOT / "export" / "conv")
+    checkpoint = load_checkpoint(ROOT / "export" / "conv-tiny")
     exact = exact_model(checkpoint.model, checkpoint.ranges)
     x = torch.from_numpy(small_photograph).permute(2, 0, 1)[None].float() / 255
     in_float, in_integers = (model(x, torch.tensor([level])) for model in (checkpoint.model, exact))
