@@ -19,10 +19,9 @@ from rich.progress import Progress
 
 from s2c_deploy import __version__
 from s2c_deploy.evaluation import Evaluation, Request, evaluate_folder
-from s2c_deploy.evaluation.curves import size_ratios
 from s2c_deploy.evaluation.reference import known_dataset
 from s2c_deploy.evaluation.report import write_json
-from s2c_deploy.evaluation.tables import Table, bd_rate_table, markdown, notes, over_ideal, percent
+from s2c_deploy.evaluation.tables import Table, bd_rate_table, markdown, notes, over_ideal, size_table
 from s2c_deploy.export.checkpoint import load_checkpoint
 from s2c_deploy.export.exporter import export_bundle
 from s2c_deploy.files import atomic_write
@@ -55,19 +54,20 @@ def split_card(text: str, card: Path) -> tuple[str, str]:
 def figures(evaluation: Evaluation) -> str:
     """The figures of one bundle as Markdown: conditions, a line per quality, BD-rates."""
     bundle = evaluation.curves[0]
-    jpeg = next(curve for curve in evaluation.curves if curve.name == "jpeg")
     rows = []
-    for point, ratio in zip(bundle.points, size_ratios(bundle, jpeg), strict=True):
-        against = "outside JPEG's range" if ratio is None else percent(ratio - 1, 1)
+    for point in bundle.points:
         ms_ssim = "" if point.ms_ssim is None else f"{point.ms_ssim:.4f}"
-        quality = f"{point.setting:g}"
-        rows.append((quality, f"{point.bpp:.4f}", f"{point.psnr:.2f}", ms_ssim, over_ideal(point), against))
-    columns = ("quality", "bpp", "PSNR dB", "MS-SSIM", "size over ideal", "size against JPEG's at the same PSNR")
+        rows.append((f"{point.setting:g}", f"{point.bpp:.4f}", f"{point.psnr:.2f}", ms_ssim, over_ideal(point)))
+    columns = ("quality", "bpp", "PSNR dB", "MS-SSIM", "size over ideal")
     points = Table(title="", columns=columns, rows=tuple(rows))
+    sizes = size_table(evaluation, bundle.name)
+    sizes = replace(sizes, columns=("quality", *sizes.columns[1:]))
     methods = [f"- {curve.name}: {curve.description}" for curve in evaluation.curves]
     parts = [
         " ".join(notes(evaluation)),
         markdown(points),
+        "Bits against theirs at the same PSNR, quality by quality (negative is better; empty outside their range):",
+        markdown(sizes),
         "BD-rate, in bits at equal quality over the range that both curves cover (negative is better):",
         markdown(bd_rate_table(evaluation, bundle.name)),
         "\n".join(methods),

@@ -148,6 +148,25 @@ def bd_rate(
     return float((10**mean - 1) * 100)
 
 
+def rates_at(
+    bpp: Sequence[float] | Array, psnr: Sequence[float] | Array, wanted: Sequence[float] | Array
+) -> list[float | None]:
+    """bpp of a curve at each wanted PSNR in dB (or another quality measure); None where the curve does not reach.
+
+    Between its points it is the monotone piecewise cubic of log10(bpp) over which :func:`bd_rate` integrates.
+    Raises :class:`InputError` as that does for a curve with too few points, or on which more bits are not more quality.
+    """
+    x, y = _curve("given", bpp, psnr)
+    tangent, c2, c3 = _pchip(x, y)
+    found: list[float | None] = []
+    for level in wanted:
+        i = min(int(np.searchsorted(x, level, side="right")) - 1, len(x) - 2)
+        t = level - x[i]
+        inside = x[0] <= level <= x[-1]
+        found.append(float(10 ** (y[i] + t * (tangent[i] + t * (c2[i] + t * c3[i])))) if inside else None)
+    return found
+
+
 def _curve(name: str, bpp: Sequence[float] | Array, quality: Sequence[float] | Array) -> tuple[Array, Array]:
     """Quality and log10 of the rate, both rising."""
     rate, level = np.asarray(bpp, np.float64), np.asarray(quality, np.float64)
@@ -183,18 +202,24 @@ def _cubic_integral(x: Array, y: Array, low: float, high: float) -> float:
 
 def _pchip_integral(x: Array, y: Array, low: float, high: float) -> float:
     """Integral from ``low`` to ``high``, both inside ``x``, of the monotone cubic through the points."""
+    tangent, c2, c3 = _pchip(x, y)
+
+    def antiderivative(t: Array) -> Array:
+        out: Array = t * (y[:-1] + t * (tangent / 2 + t * (c2 / 3 + t * c3 / 4)))
+        return out
+
+    begin, end = (np.clip(bound - x[:-1], 0, np.diff(x)) for bound in (low, high))
+    return float((antiderivative(end) - antiderivative(begin)).sum())
+
+
+def _pchip(x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Of the cubic y + t (tangent + t (c2 + t c3)) behind every point but the last: tangent, c2, c3."""
     step = np.diff(x)
     slope = np.diff(y) / step
     tangent = _pchip_tangents(step, slope)
     c2 = (3 * slope - 2 * tangent[:-1] - tangent[1:]) / step
     c3 = (tangent[:-1] + tangent[1:] - 2 * slope) / step**2
-
-    def antiderivative(t: Array) -> Array:
-        out: Array = t * (y[:-1] + t * (tangent[:-1] / 2 + t * (c2 / 3 + t * c3 / 4)))
-        return out
-
-    begin, end = (np.clip(bound - x[:-1], 0, step) for bound in (low, high))
-    return float((antiderivative(end) - antiderivative(begin)).sum())
+    return tangent[:-1], c2, c3
 
 
 def _pchip_tangents(step: Array, slope: Array) -> Array:

@@ -147,6 +147,7 @@ def _show(evaluation: Evaluation, outputs: list[Path]) -> None:
     bundles = tables.curves_of(evaluation, ("bundle",))
     shown = [tables.points_table(curve) for curve in bundles]
     shown += [tables.bd_rate_table(evaluation, curve.name) for curve in bundles]
+    shown += [tables.size_table(evaluation, curve.name) for curve in bundles]
     shown.append(tables.methods_table(evaluation))
     show_tables(shown)
     for line in [*tables.notes(evaluation), *(f"written: {path}" for path in outputs)]:

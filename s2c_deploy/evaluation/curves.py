@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-import numpy as np
-
 from s2c_deploy.errors import InputError
 from s2c_deploy.evaluation.measure import Measurement
-from s2c_deploy.metrics import bd_rate
+from s2c_deploy.metrics import bd_rate, rates_at
 
 Kind = Literal["bundle", "codec", "reference"]
 Metric = Literal["psnr", "ms_ssim"]
@@ -151,13 +149,8 @@ def _span(levels: Sequence[float]) -> str:
 def size_ratios(test: Curve, anchor: Curve) -> list[float | None]:
     """bpp of each point of ``test`` over the anchor's at the same PSNR; None outside the anchor's range.
 
-    Between the anchor's points log(bpp) is linear in PSNR.
+    Raises :class:`InputError` for an anchor that has no BD-rate: too few points, or more bits for less quality.
     """
-    if not anchor.points:
-        return [None] * len(test.points)
-    order = sorted(anchor.points, key=lambda point: point.psnr)
-    levels, logs = [p.psnr for p in order], [math.log(p.bpp) for p in order]
-    return [
-        p.bpp / math.exp(float(np.interp(p.psnr, levels, logs))) if levels[0] <= p.psnr <= levels[-1] else None
-        for p in test.points
-    ]
+    levels = [p.psnr for p in test.points]
+    rates = rates_at([p.bpp for p in anchor.points], [p.psnr for p in anchor.points], levels)
+    return [None if rate is None else p.bpp / rate for p, rate in zip(test.points, rates, strict=True)]

@@ -13,7 +13,15 @@ from typing import Any
 
 from s2c_deploy.evaluation.evaluate import Evaluation
 from s2c_deploy.evaluation.plot import svg
-from s2c_deploy.evaluation.tables import Table, bd_rate_table, curves_of, methods_table, notes, points_table
+from s2c_deploy.evaluation.tables import (
+    Table,
+    bd_rate_table,
+    curves_of,
+    methods_table,
+    notes,
+    points_table,
+    size_table,
+)
 from s2c_deploy.files import atomic_write
 
 CSV_COLUMNS = (
@@ -90,6 +98,7 @@ def _page(evaluation: Evaluation) -> str:
         *(html_table(bd_rate_table(e, curve.name)) for curve in bundles),
         "<p>BD-rate: mean difference of bits at equal quality over the interval that both curves cover; negative is "
         "better. Times are single calls on this machine, file included: an impression, not a benchmark.</p>",
+        *(html_table(size_table(e, curve.name)) for curve in bundles),
         *(html_table(points_table(curve)) for curve in curves_of(e, ("bundle", "codec", "reference"))),
         html_table(methods_table(e), text=True),
         html_table(environment, text=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from s2c_deploy.evaluation.curves import Comparison, Curve, Point
+from s2c_deploy.evaluation.curves import Comparison, Curve, Point, size_ratios
 from s2c_deploy.evaluation.evaluate import Evaluation
 from s2c_deploy.evaluation.reference import DATASETS
 
@@ -59,6 +59,23 @@ def bd_cells(comparison: Comparison) -> tuple[str, str, str]:
     if c.pchip is None or c.cubic is None:
         return ("none", "none", c.reason or "")
     return (percent(c.pchip / 100, 1), percent(c.cubic / 100, 1), f"{c.low:.2f} to {c.high:.2f} dB")
+
+
+def size_table(evaluation: Evaluation, test: str) -> Table:
+    """Bits of one bundle at each setting against those of everything it has a BD-rate with, at the same PSNR.
+
+    A mean may hide that one is worse at some rates.  Empty cells: outside the other's range of PSNR.
+    """
+    comparable = {c.anchor for c in evaluation.comparisons if c.test == test and c.pchip is not None}
+    others = [curve for curve in evaluation.curves if curve.name in comparable]
+    mine = next(curve for curve in evaluation.curves if curve.name == test)
+    ratios = zip(*(size_ratios(mine, other) for other in others), strict=True)
+    rows = [
+        ("" if point.setting is None else f"{point.setting:g}", *("" if r is None else percent(r - 1, 1) for r in row))
+        for point, row in zip(mine.points, ratios, strict=bool(others))
+    ]
+    columns = ("setting", *(other.name for other in others))
+    return Table(title=f"{test}: bits at the same PSNR", columns=columns, rows=tuple(rows))
 
 
 def methods_table(evaluation: Evaluation) -> Table:

@@ -55,7 +55,9 @@ def test_figures_of_a_card(cards) -> None:  # type: ignore[no-untyped-def]
         environment={},
     )
     text = cards.figures(evaluation)
-    assert "| 2 | 0.1300 | 28.00 | 0.9200 | +1.00 % | -35.0 % |" in text
+    assert "| 2 | 0.1300 | 28.00 | 0.9200 | +1.00 % |" in text
+    assert "| quality | jpeg | vtm-9.1 |" in text
+    assert "| 2 | -35.0 % | +30.0 % |" in text
     assert "| jpeg | -35.0 % | -35.0 % | 26.00 to 33.00 dB | -35.0 % |" in text
     assert "| vtm-9.1 | +30.0 % | +30.0 % | 26.00 to 33.00 dB | +30.0 % |" in text
     assert "24 pictures of the kodak set" in text

@@ -118,12 +118,25 @@ def test_ms_ssim_is_compared_in_decibel() -> None:
 
 
 def test_size_ratios_are_at_equal_psnr() -> None:
-    anchor = curve("a", [(0.1, 26.0), (0.4, 30.0)])
-    ratios = size_ratios(curve("t", [(0.1, 25.9), (0.1, 28.0), (0.4, 30.0), (1.0, 31.0)]), anchor)
+    anchor = curve("a", [(0.1, 26.0), (0.2, 28.0), (0.4, 30.0), (0.8, 32.0)])  # twice the bits for every 2 dB
+    ratios = size_ratios(curve("t", [(0.1, 25.9), (0.1, 27.0), (0.4, 32.0), (1.0, 32.1)]), anchor)
     assert ratios[0] is None
     assert ratios[3] is None
-    assert ratios[1:3] == pytest.approx([0.5, 1.0])  # half way in log(bpp) between 0.1 and 0.4 lies 0.2
-    assert size_ratios(anchor, curve("none", [])) == [None, None]
+    assert ratios[1:3] == pytest.approx([0.5**0.5, 0.5])
+
+
+def test_sizes_are_shown_against_what_has_a_bd_rate() -> None:
+    test = replace(curve("s2c", [(b * 0.75, p) for b, p in LOW[:3]] + [(0.8, 33.5)]), kind="bundle")
+    others = [curve("jpeg", LOW), curve("of other pictures", LOW, pictures=24), curve("absent", [], missing="no")]
+    found = [c for other in others if (c := compare(other, test, "psnr")) is not None]
+    evaluation = Evaluation(
+        pictures=("a", "b", "c"), skipped=(), dataset=None, curves=(test, *others), comparisons=tuple(found), rows=(),
+        environment={},
+    )
+    table = tables.size_table(evaluation, "s2c")
+    assert table.columns == ("setting", "jpeg")
+    assert [row[1] for row in table.rows] == ["-25.0 %", "-25.0 %", "-25.0 %", ""]
+    assert tables.size_table(replace(evaluation, comparisons=()), "s2c").rows == ()
 
 
 # --- measuring

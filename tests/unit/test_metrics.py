@@ -270,6 +270,21 @@ def test_pchip_as_scipy(
     np.testing.assert_allclose(got, tangents, atol=1e-12)
 
 
+# scipy 1.17.1: 10 ** PchipInterpolator(psnr, log10(bpp))(wanted)
+def test_rates_at_a_psnr_as_scipy() -> None:
+    wanted = [27.0, 30.0, 33.92, 41.5, 46.0]
+    expected = [0.06694520657387121, 0.17781140356019606, 0.4574662690942078, 1.700127341095147, 3.344749075469633]
+    assert metrics.rates_at(*VTM, wanted) == pytest.approx(expected, rel=1e-12)
+
+
+def test_rates_at_the_points_are_the_points_and_outside_there_is_none() -> None:
+    rates, levels = VTM
+    assert metrics.rates_at(rates[::-1], levels[::-1], levels) == pytest.approx(rates)
+    assert metrics.rates_at(*VTM, [levels[0] - 1e-6, levels[-1] + 1e-6]) == [None, None]
+    with pytest.raises(InputError, match="has 3 points"):
+        metrics.rates_at(rates[:3], levels[:3], levels)
+
+
 @pytest.mark.parametrize("side", ["anchor", "test"])
 @pytest.mark.parametrize(
     ("rates", "levels", "message"),
