@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / s2c_deploy.__version__
 #: Where the table of each suite and bundle stands.
 DOCUMENTS = {
-    "decode_conv-tiny": ROOT / "README.md",
+    "decode_conv-small": ROOT / "README.md",
+    "decode_conv-tiny": ROOT / "docs" / "performance.md",
     "sizes_conv-tiny": ROOT / "docs" / "performance.md",
     "threads_conv-tiny": ROOT / "docs" / "performance.md",
     "entropy_conv-tiny": ROOT / "docs" / "performance.md",

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +137,36 @@ def test_threads_and_memory_layout_do_not_matter(bundle: Bundle, backend: str) -
                 graph = bundle.graph(name)
                 with open_runner(graph, backend=backend, threads=threads, channels_last=last) as runner:
                     assert compare(name, runner, probe_from_arrays(name, answers), exact=True).differing == 0
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no such question outside Linux")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("backend", ENGINES)
+def test_no_thread_is_bound_to_a_core(bundle: Bundle, backend: str, threads: int) -> None:
+    """Two processes that each bind to the first core share it, however many cores there are."""
+    usable, caller = os.sched_getaffinity(0), threading.get_native_id()
+    if len(usable) < 2:
+        pytest.skip("one core only")
+    inputs = probe_from_arrays("g_s", load_arrays(bundle.path / KNOWN_ANSWERS)).inputs
+
+    def watch() -> set[frozenset[int]]:
+        seen = set()
+        for _ in range(200):
+            seen.add(frozenset(os.sched_getaffinity(caller)))
+            time.sleep(0.001)
+        return seen
+
+    before = torch.get_num_threads()
+    try:
+        runner = open_runner(bundle.graph("g_s"), backend=backend, threads=threads)
+        with ThreadPoolExecutor(1) as pool, runner:
+            runner(inputs)
+            watching = pool.submit(watch)
+            while not watching.done():
+                runner(inputs)
+            assert watching.result() == {frozenset(usable)}
     finally:
         torch.set_num_threads(before)
 
