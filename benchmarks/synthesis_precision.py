@@ -1,4 +1,4 @@
-"""What bfloat16 in g_s costs: PSNR of decoded pictures with g_s in float32 and in bfloat16, from the same streams.
+"""What bfloat16 in g_s costs: PSNR and BD-rate of pictures decoded with g_s in float32 and bfloat16, same streams.
 
     python -m benchmarks.synthesis_precision --images KODAK_DIR [--backend openvino] [--out FILE.json]
 
@@ -18,13 +18,13 @@ from rich.progress import track
 
 from s2c_deploy import Codec
 from s2c_deploy.image import list_images, read_image
-from s2c_deploy.metrics import psnr
+from s2c_deploy.metrics import bd_rate, psnr
 
 PRECISIONS = ("float32", "bfloat16")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The cost of bfloat16 in g_s, in dB.")
+    parser = argparse.ArgumentParser(description="The cost of bfloat16 in g_s, in dB and as BD-rate.")
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--bundle", type=Path, default=Path("engines/conv-small"))
     parser.add_argument("--backend", default="torch")
@@ -33,23 +33,28 @@ def main() -> None:
     arguments = parser.parse_args()
     codecs = {p: Codec.open(arguments.bundle, arguments.backend, synthesis=p) for p in PRECISIONS}
     decibels: list[list[list[float]]] = []
+    rates: list[list[float]] = []
     largest = 0
     for path in track(list_images(arguments.images), description="decoding"):
         pixels = read_image(path).pixels
-        points = []
+        points, bpp = [], []
         for quality in arguments.qualities:
             data = codecs["float32"].compress(pixels, quality)
             decoded = [codecs[p].decompress(data) for p in PRECISIONS]
             largest = max(largest, int(np.abs(decoded[0].astype(int) - decoded[1]).max()))
             points.append([psnr(pixels, x) for x in decoded])
+            bpp.append(8 * len(data) / (pixels.shape[0] * pixels.shape[1]))
         decibels.append(points)
+        rates.append(bpp)
     means = np.mean(decibels, axis=0)
     losses = means[:, 0] - means[:, 1]
+    rate = np.mean(rates, axis=0)
+    cost = bd_rate(rate, means[:, 0], rate, means[:, 1])
     worst = float(np.max(np.array(decibels)[..., 0] - np.array(decibels)[..., 1]))
     print(f"{'quality':>8}{'float32':>10}{'bfloat16':>10}{'loss dB':>9}")
     for quality, mean, loss in zip(arguments.qualities, means, losses, strict=True):
         print(f"{quality:>8g}{mean[0]:>10.3f}{mean[1]:>10.3f}{loss:>9.4f}")
-    print(f"worst picture {worst:.4f} dB; largest difference of a sample {largest} of 255")
+    print(f"worst picture {worst:.4f} dB; largest difference of a sample {largest} of 255; BD-rate {cost:+.3f} %")
     if arguments.out is not None:
         record = {
             "bundle": codecs["float32"].bundle.config.name,
@@ -58,7 +63,9 @@ def main() -> None:
             "torch": torch.__version__,
             "pictures": len(decibels),
             "qualities": arguments.qualities,
+            "bpp": rate.tolist(),
             "psnr": {p: means[:, i].tolist() for i, p in enumerate(PRECISIONS)},
+            "bd_rate_percent": cost,
             "worst_loss": worst,
             "largest_difference": largest,
         }
