@@ -63,7 +63,7 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     bfloat16: Annotated[
         bool | None,
-        typer.Option(help="Autocast; pays on GPUs and on processors that multiply it. [default: on GPUs]"),
+        typer.Option(help="Autocast until integers begin; pays where it is multiplied in hardware. [default: on GPUs]"),
     ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the model.")] = False,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 lets PyTorch choose.")] = 0,
@@ -79,6 +79,8 @@ def train(
     s2c-deploy train photos/ --variant hybrid --from export/conv-tiny --learning-rate 3e-4 --steps 20000
 
     s2c-deploy train photos/ --preset small --from export/conv-tiny --steps 50000
+
+    s2c-deploy train photos/ --preset small --from export/conv --crop 256 --batch 4 --bfloat16 --steps 8000
 
     torchrun --nproc-per-node 8 --no-python s2c-deploy train photos/ --preset base --batch 64
     """

@@ -50,7 +50,9 @@ class Run:
             self.model.load_state_dict(initial)
         self.model.to(processes.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.averages = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.optimizer = make_optimizer(settings.optimizer, self.model.parameters(), settings.learning_rate)
+        self.optimizer = make_optimizer(
+            settings.optimizer, self.model.parameters(), settings.learning_rate, bfloat16=settings.bfloat16
+        )
         self.lmbdas = torch.tensor(config.lmbdas, device=processes.device)
         self.ranges: dict[str, Tensor] | None = None
         self.step = 0
@@ -87,7 +89,7 @@ class Run:
         x = torch.from_numpy(crops).to(self.processes.device).contiguous(memory_format=torch.channels_last)
         level = torch.from_numpy(levels).to(self.processes.device)
         torch.manual_seed(int(np.random.SeedSequence([settings.seed, self.step, rank]).generate_state(1)[0]))
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=settings.bfloat16):
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=settings.bfloat16 and self.ranges is None):
             output = self.network(x, level)
         cost = rate_distortion_cost(output, x, self.lmbdas[level], self.config.objective)
         self.optimizer.zero_grad()

@@ -21,7 +21,7 @@ class TrainSettings:
     entropy_steps: so many steps at first train the entropy model alone, on the transforms as they begin.
     exact_from: from here on the entropy networks compute in the exact integers that are shipped (1: never).
     lmbda_weight: a sample's loss is divided by lmbda^lmbda_weight, so that no quality level outshouts the others.
-    bfloat16: autocast; pays where the processor multiplies bfloat16 in hardware.
+    bfloat16: autocast until integers begin; pays where the processor multiplies bfloat16 in hardware.
     save_every, validate_every: steps between saved states and between looks at the held-out pictures.
     """
 

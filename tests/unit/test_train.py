@@ -344,6 +344,20 @@ def test_integers_stay_exact_under_autocast(pictures: Pictures) -> None:
             assert torch.equal(exact.h_s(z), expected)
 
 
+def test_bfloat16_ends_where_integers_begin(pictures: Pictures) -> None:
+    """What is trained last is the arithmetic that is shipped, of g_s too."""
+    settings = replace(SETTINGS, bfloat16=True, steps=4)
+    run = Run(CONFIG, settings, Crops(pictures, levels=CONFIG.levels, seed=0), Processes())
+    seen: list[torch.dtype] = []
+    run.model.g_s.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+    run.one_step()
+    run.go_exact(calibrate(run.averaged_model(), pictures))
+    run.network.g_s.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+    run.one_step()
+    assert seen[0] == torch.bfloat16
+    assert set(seen[1:]) == {torch.float32}
+
+
 # several processes
 
 SCRIPT = """
