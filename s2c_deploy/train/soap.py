@@ -103,12 +103,22 @@ def matrix_view(tensor: Tensor) -> Tensor:
 
 
 def _begun(grad: Tensor) -> dict[str, Any]:
-    products = [torch.zeros(side, side, device=grad.device) for side in grad.shape] if grad.dim() > 1 else []
+    products = [grad.new_zeros(side, side) for side in grad.shape] if grad.dim() > 1 else []
     _average(products, grad, 1 - _BETA2)
     zeros = torch.zeros_like(grad)
-    # Largest eigenvalues first.
-    bases = [torch.linalg.eigh(product)[1].flip(1) for product in products]
+    bases = [_eigenvectors(product) for product in products]
     return {"step": 0, "first": zeros, "second": zeros.clone(), "products": products, "bases": bases}
+
+
+def _eigenvectors(product: Tensor) -> Tensor:
+    """Columns, largest eigenvalue first.
+
+    In float64 and with something on the diagonal: on products of one gradient that are mostly zeros, as a new block's
+    are, LAPACK's iteration in float32 gives up, or gives NaN and does not say so.
+    """
+    diagonal = 1e-30 * torch.eye(len(product), dtype=torch.float64, device=product.device)
+    vectors: Tensor = torch.linalg.eigh(product.double() + diagonal)[1]
+    return vectors.flip(1).to(product.dtype)
 
 
 def _turn(tensor: Tensor, bases: list[Tensor]) -> Tensor:

@@ -50,10 +50,11 @@ def test_a_kernel_is_stepped_as_a_matrix(
     kernel: int, groups: int, shape: tuple[int, ...], layout: torch.memory_format
 ) -> None:
     torch.manual_seed(0)
-    module = nn.Conv2d(8, 8 if groups > 1 else 12, kernel, groups=groups, bias=False)
+    # In float64, as ours finds its first bases in.
+    module = nn.Conv2d(8, 8 if groups > 1 else 12, kernel, groups=groups, bias=False).double()
     channels_last(module)
     start = module.weight.detach().clone()
-    given = [g.contiguous(memory_format=layout) for g in gradients(start.shape)]
+    given = [g.double().contiguous(memory_format=layout) for g in gradients(start.shape)]
     expected = by_library(
         start.permute(0, 2, 3, 1).reshape(shape), [g.permute(0, 2, 3, 1).reshape(shape) for g in given]
     )
@@ -96,6 +97,20 @@ def _turned(gradient: Tensor, turns: list[Tensor]) -> Tensor:
         falling = torch.logspace(0, -1.5, len(turn)) * turn
         gradient = torch.tensordot(gradient, falling, dims=[[0], [1]])
     return gradient
+
+
+def test_first_bases_of_a_new_blocks_gradient() -> None:
+    """Mostly zeros, and one value elsewhere; in float32, this one's product has NaN for eigenvectors."""
+    gradient = torch.zeros(96, 48)
+    gradient[[10, 15, 17, 18, 67, 77], 5] = 2.0**-17
+    gradient[[24, 35, 37, 70, 76, 81], 5] = -(2.0**-17)
+    weight = nn.Parameter(torch.zeros(96, 48))
+    soap = Soap([weight], 1e-3)
+    for _ in range(3):
+        weight.grad = gradient.clone()
+        soap.step()
+    assert torch.isfinite(weight).all()
+    assert (weight * gradient < 0)[gradient != 0].all()
 
 
 def test_vectors_take_adams_steps() -> None:
