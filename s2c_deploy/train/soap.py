@@ -134,7 +134,7 @@ def _turn(tensor: Tensor, bases: list[Tensor]) -> Tensor:
 def _average(products: list[Tensor], grad: Tensor, weight: float) -> None:
     """Takes the outer products of ``grad`` along every dimension into their averages."""
     for dimension, product in enumerate(products):
-        if dimension == grad.dim() - 1:
+        if dimension == grad.dim() - 1:  # needs no copy of the gradient
             columns = grad.reshape(-1, grad.shape[-1])
             product.lerp_(columns.T @ columns, weight)
         else:

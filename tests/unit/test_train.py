@@ -358,6 +358,20 @@ def test_bfloat16_ends_where_integers_begin(pictures: Pictures) -> None:
     assert set(seen[1:]) == {torch.float32}
 
 
+def test_bfloat16_is_soaps_too(pictures: Pictures) -> None:
+    """On integers nothing else is in it: steps differ, by little."""
+    ends = []
+    for bfloat16 in (False, True):
+        settings = replace(SETTINGS, bfloat16=bfloat16, steps=4)
+        run = Run(CONFIG, settings, Crops(pictures, levels=CONFIG.levels, seed=0), Processes())
+        start = run.model.g_s[0][0].weight.detach().clone()
+        run.go_exact(calibrate(run.averaged_model(), pictures))
+        for _ in range(2):
+            run.one_step()
+        ends.append(run.model.g_s[0][0].weight.detach() - start)
+    assert 0 < float((ends[1] - ends[0]).norm() / ends[0].norm()) < 0.01
+
+
 # several processes
 
 SCRIPT = """
