@@ -14,9 +14,10 @@
     │   ├── ForeignEngineError   ... it is for another GPU or system, or this user did not build it
     │   ├── TruncatedEngineError ... bytes are missing
     │   └── TamperedEngineError  ... bytes or identity are not those that were built
-    └── DependencyError      10  an optional package is missing
+    ├── DependencyError      10  an optional package is missing
+    └── OutOfMemoryError     11  memory does not hold a picture, a graph or a file
 
-(2 is the shell's and typer's code for wrong usage.)  A message says what was expected, what was found, and
+(1 is also an unforeseen error's code; 2 is the shell's and typer's code for wrong usage.)  A message says what was expected, what was found, and
 what to do next.
 """
 
@@ -110,3 +111,13 @@ class DependencyError(S2CError):
         self.package = package
         self.extra = extra
         super().__init__(f"{package} is not installed", hint=f"pip install 's2c-deploy[{extra}]'")
+
+
+class OutOfMemoryError(S2CError):
+    """Memory does not hold what was asked for; ``what`` says what was being done, as "compressing 10000x10000 pixels"."""
+
+    exit_code = 11
+
+    def __init__(self, what: str, *, hint: str | None = None) -> None:
+        self.what = what
+        super().__init__(f"not enough memory for {what}", hint=hint)
