@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module, metadata, util
 from types import MappingProxyType
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image as Pil
 from PIL import features
 
-from s2c_deploy.errors import InputError
+from s2c_deploy.errors import InputError, OutOfMemoryError
 from s2c_deploy.image import Pixels
 
 Option = int | bool | str | list[int]
@@ -45,14 +46,33 @@ class PillowCodec:
         return f"{self.title}, {self.version}: {self.what}; {self.swept} {sweep}"
 
     def encode(self, pixels: Pixels, setting: float) -> bytes:
+        """InputError for a picture that the format cannot hold, OutOfMemoryError."""
         value: Option = [int(setting)] if self.layered else int(setting)
         file = io.BytesIO()
-        Pil.fromarray(pixels).save(file, self.format, **{**self.options, self.swept: value})
+        height, width = pixels.shape[:2]
+        with self._explained(f"coding {width}x{height} pixels"):
+            Pil.fromarray(pixels).save(file, self.format, **{**self.options, self.swept: value})
         return file.getvalue()
 
     def decode(self, data: bytes) -> Pixels:
-        with Pil.open(io.BytesIO(data), formats=[self.format]) as picture:
+        """Of what :meth:`encode` gave; InputError for more pixels than Pillow reads, OutOfMemoryError."""
+        with (
+            self._explained(f"decoding {len(data)} bytes"),
+            Pil.open(io.BytesIO(data), formats=[self.format]) as picture,
+        ):
             return np.asarray(picture.convert("RGB"))
+
+    @contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        """Turn what Pillow raises into this package's errors."""
+        try:
+            yield
+        except MemoryError:
+            raise OutOfMemoryError(f"{doing} as {self.title}", hint="leave large pictures out") from None
+        except Exception as error:  # Pillow raises OSError, ValueError, DecompressionBombError, ... as it comes
+            raise InputError(
+                f"{self.title} fails at {doing}: {error}", hint=f"leave {self.name} out, or such pictures"
+            ) from error
 
     def check(self, pixels: Pixels, setting: float, decoded: Pixels) -> None:
         return None

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -14,8 +18,9 @@ import pytest
 from PIL import ImageCms
 
 from s2c_deploy import bitstream, image
-from s2c_deploy.errors import InputError
-from s2c_deploy.image import Image, list_images, read_image, write_image
+from s2c_deploy.errors import InputError, OutOfMemoryError
+from s2c_deploy.image import Image, check_suffix, encode_image, left_out, read_image, writable_suffixes, write_image
+from s2c_deploy.pictures.exif import upright_exif
 
 # a header that says which colour space its data is in: all that read_image looks at
 RGB_ICC = bytes(16) + b"RGB XYZ " + bytes(104)
@@ -258,24 +263,24 @@ def test_orientation_of_other_formats(tmp_path: Path, name: str) -> None:
 
 
 def test_orientation_as_long_integer() -> None:
-    assert image._upright_exif(exif_block(6, ">", kind=4)) == (exif_block(1, ">", kind=4), 6)
+    assert upright_exif(exif_block(6, ">", kind=4)) == (exif_block(1, ">", kind=4), 6)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_orientation_out_of_range(orientation: int) -> None:
-    assert image._upright_exif(exif_block(orientation)) == (exif_block(1), 1)
+    assert upright_exif(exif_block(orientation)) == (exif_block(1), 1)
 
 
 @pytest.mark.parametrize("size", [0, 3, 4, 7, 8, 9, 20, 33])
 def test_damaged_exif_is_dropped(size: int) -> None:
-    assert image._upright_exif(exif_block(6)[:size]) == (None, 1)
-    assert image._upright_exif(b"II*\0" + b"\xff" * size) == (None, 1)
-    assert image._upright_exif(b"junk" + exif_block(6)) == (None, 1)
+    assert upright_exif(exif_block(6)[:size]) == (None, 1)
+    assert upright_exif(b"II*\0" + b"\xff" * size) == (None, 1)
+    assert upright_exif(b"junk" + exif_block(6)) == (None, 1)
 
 
 def test_exif_without_orientation_is_kept() -> None:
     block = b"II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x010F, 2, 4, b"Cam\0", 0)
-    assert image._upright_exif(block) == (block, 1)
+    assert upright_exif(block) == (block, 1)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp"])
@@ -299,6 +304,33 @@ def test_folder(tmp_path: Path) -> None:
     assert "Is a directory" in refusal(tmp_path)
 
 
+def test_named_pipe_and_device(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")  # nobody writes: opening it must not wait
+    assert "not a regular file" in refusal(tmp_path / "a.png")
+    assert "not a regular file" in refusal(Path("/dev/null"))
+
+
+def test_names_that_no_file_can_have(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no file can be called 'a"):
+        read_image("a\0.png")
+    assert "File name too long" in refusal(tmp_path / ("a" * 300 + ".png"))
+    assert "Not a directory" in refusal(save(tmp_path / "a.png", UPRIGHT) / "b.png")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_file_without_permission(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", UPRIGHT)
+    path.chmod(0)
+    assert "Permission denied" in refusal(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpe", ".jfif", ".jif", ".pjpeg", ".pjp"])
+def test_other_suffixes_of_jpeg(tmp_path: Path, suffix: str) -> None:
+    assert suffix in image.READ_SUFFIXES
+    path = save(tmp_path / "a.jpg", UPRIGHT)
+    assert read_image(path.rename(tmp_path / f"a{suffix}")).width == 3
+
+
 @pytest.mark.parametrize("data", [b"", b"hello", b"\xf5S2C" + bytes(100), b"%!PS-Adobe-3.0 EPSF-3.0\n"])
 def test_not_a_picture(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.png").write_bytes(data)
@@ -314,8 +346,10 @@ def test_out_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
+    path = save(tmp_path / "a.png", UPRIGHT)
     monkeypatch.setattr(Pil, "open", fail)
-    assert "not enough memory" in refusal(tmp_path / "a.png")
+    with pytest.raises(OutOfMemoryError, match=r"not enough memory for reading .*a\.png, 3x2 pixels"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif", "a.bmp", "a.ppm", "a.gif"])
@@ -337,6 +371,20 @@ def test_truncated_at_every_byte(tmp_path: Path, name: str) -> None:
     assert refused > 0.9 * len(data)
 
 
+def test_threads_leave_the_filters_of_warnings_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "a.png", UPRIGHT)
+    before, both, opened = list(warnings.filters), Barrier(2, timeout=30), Pil.open
+
+    def open_together(*arguments: Any, **options: Any) -> Any:
+        both.wait()  # so that the second begins before the first ends
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(Pil, "open", open_together)
+    with ThreadPoolExecutor(2) as pool:
+        assert [found.width for found in pool.map(read_image, [path, path])] == [3, 3]
+    assert list(warnings.filters) == before
+
+
 def test_too_many_pixels(tmp_path: Path) -> None:
     assert bitstream.DEFAULT_MAX_PIXELS == image.MAX_PIXELS
     path = save(tmp_path / "a.png", UPRIGHT)
@@ -351,6 +399,35 @@ def test_decompression_bomb(tmp_path: Path, side: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert "too large" in refusal(tmp_path / "a.ppm", max_pixels=2**26)
+
+
+def test_sides_that_no_stream_holds(tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5 65536 1 255\n" + bytes(65536))
+    assert "sides go up to 65535" in refusal(tmp_path / "a.pgm")
+    (tmp_path / "a.pgm").write_bytes(b"P5 65535 1 255\n" + bytes(65535))
+    assert read_image(tmp_path / "a.pgm").width == 65535
+
+
+def test_pillow_s_own_limit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pil, "MAX_IMAGE_PIXELS", 2)
+    (tmp_path / "a.ppm").write_bytes(b"P6 3 2 255\n" + bytes(18))
+    assert "Pillow reads at most 4 pixels" in refusal(tmp_path / "a.ppm")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp"])
+def test_memory_for_reading(tmp_path: Path, name: str) -> None:
+    """As Pillow decodes it, as RGB, and strips: not several copies."""
+    script = (
+        "import resource, sys\n"
+        "import PIL.Image, s2c_deploy.image as image\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "pixels = image.read_image(sys.argv[1], background='white').pixels\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / pixels[..., 0].size)\n"
+    )
+    pixels = np.full((3000, 4000, 3 if name == "a.jpg" else 4), 200, np.uint8)
+    path = save(tmp_path / name, pixels)
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 10  # bytes a pixel: 4 and 3, 1 for a bitmap's alpha, and what is small
 
 
 # --- writing
@@ -395,11 +472,83 @@ def test_metadata_in_tiff(tmp_path: Path) -> None:
     assert dict(kept) == {0x010F: "Cam"}
 
 
+@pytest.mark.parametrize("inner", [{0x8769: {0x829A: 0.5, 0x9003: "2024:01:01 00:00:00"}}, {0x8825: {1: "N"}}])
+def test_a_camera_s_directories_in_tiff(tmp_path: Path, inner: dict[int, Any]) -> None:
+    block = Pil.Exif()
+    block[0x010F] = "Cam"
+    for tag, values in inner.items():
+        block[tag] = values
+    full = picture(icc=RGB_ICC, exif=block.tobytes().removeprefix(b"Exif\0\0"))
+    assert write_image(tmp_path / "a.tif", full) == ()
+    got = read_image(tmp_path / "a.tif")
+    assert (rows_of(got), got.icc, got.dropped) == (UPRIGHT, RGB_ICC, ())
+    kept = Pil.Exif()
+    kept.load(got.exif or b"")
+    assert kept[0x010F] == "Cam"
+    for tag, values in inner.items():
+        assert dict(kept.get_ifd(tag)) == values
+
+
 @pytest.mark.parametrize("name", ["a.ppm", "a.bmp"])
 def test_metadata_is_left_out_where_there_is_no_place(tmp_path: Path, name: str) -> None:
     write_image(tmp_path / name, picture(icc=RGB_ICC, exif=exif_block(1)))
     got = read_image(tmp_path / name)
     assert (got.icc, got.exif, rows_of(got)) == (None, None, UPRIGHT)
+
+
+def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+    full = picture(icc=RGB_ICC, exif=exif_block(1))
+    for suffix in (".ppm", ".bmp"):
+        assert write_image(tmp_path / f"a{suffix}", full) == left_out(full, suffix) == ("ICC profile", "EXIF")
+        assert left_out(picture(), suffix) == ()
+        assert left_out(picture(exif=exif_block(1)), suffix.upper()) == ("EXIF",)
+    for suffix in (".png", ".jpg", ".webp", ".tif"):
+        assert write_image(tmp_path / f"a{suffix}", full) == left_out(full, suffix) == ()
+
+
+def test_part_of_exif_that_tiff_leaves_out(tmp_path: Path) -> None:
+    private = struct.pack("<HHII", 0xC000, 4, 1, 7)  # a tag that is none of a picture's description
+    block = b"II*\0" + struct.pack("<IHHHI4s", 8, 2, 0x010F, 2, 4, b"Cam\0") + private + bytes(4)
+    full = picture(exif=block)
+    assert write_image(tmp_path / "a.tif", full) == left_out(full, ".tiff") == ("part of the EXIF",)
+    assert left_out(picture(exif=b"junk"), ".tif") == ("part of the EXIF",)
+    assert rows_of(read_image(tmp_path / "a.tif")) == UPRIGHT
+
+
+@pytest.mark.parametrize("suffix", writable_suffixes())
+def test_encoding_is_writing(tmp_path: Path, suffix: str) -> None:
+    full = picture(icc=RGB_ICC, exif=exif_block(1))
+    write_image(tmp_path / f"a{suffix}", full)
+    assert encode_image(full, suffix) == (tmp_path / f"a{suffix}").read_bytes()
+    assert encode_image(full, suffix.upper()) == encode_image(full, suffix)
+
+
+def test_suffixes() -> None:
+    assert writable_suffixes() == (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+    for suffix in writable_suffixes():
+        check_suffix(suffix)
+        check_suffix(suffix.upper())
+    for suffix in ("", ".xyz", "png"):
+        with pytest.raises(InputError, match=r"known: \.bmp"):
+            check_suffix(suffix)
+        with pytest.raises(InputError, match=r"known: \.bmp"):
+            encode_image(picture(), suffix)
+
+
+def test_memory_and_disk_while_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(error: Exception) -> Any:
+        def save(*_: object, **__: object) -> None:
+            raise error
+
+        return save
+
+    monkeypatch.setattr(Pil.Image, "save", fail(MemoryError()))
+    with pytest.raises(OutOfMemoryError, match=r"writing .*a\.png, 3x2 pixels"):
+        write_image(tmp_path / "a.png", picture())
+    monkeypatch.setattr(Pil.Image, "save", fail(OSError(28, "No space left on device")))
+    with pytest.raises(InputError, match=r"cannot write .*a\.png: No space left on device"):
+        write_image(tmp_path / "a.png", picture())
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["a.xyz", "a", "a.s2c"])
@@ -433,20 +582,3 @@ def test_what_the_format_cannot_hold(tmp_path: Path) -> None:
 def test_image_refuses(pixels: Any) -> None:
     with pytest.raises(InputError):
         Image(pixels=pixels)
-
-
-# --- folders
-
-
-def test_list_images(tmp_path: Path) -> None:
-    for name in ("b.PNG", "a.jpg", "c.webp", ".hidden.png", "notes.txt", "x.s2c"):
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / "folder.png").mkdir()
-    assert list_images(tmp_path) == [tmp_path / "a.jpg", tmp_path / "b.PNG", tmp_path / "c.webp"]
-
-
-def test_folder_without_pictures(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no pictures"):
-        list_images(tmp_path)
-    with pytest.raises(InputError, match="No such file"):
-        list_images(tmp_path / "none")
