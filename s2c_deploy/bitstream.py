@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
+from os import PathLike
 
 from s2c_deploy.entropy.native import crc32c
 from s2c_deploy.errors import BitstreamError, InputError
-from s2c_deploy.presets import MAX_PIXELS
+from s2c_deploy.presets import MAX_PIXELS, MAX_TILE_PIXELS
 
 MAGIC = b"\xf5S2C"
 VERSION = 1
@@ -74,11 +75,30 @@ def _check_grid(width: int, height: int, tile: int) -> None:
         raise InputError(
             f"a picture of {width}x{height} cannot be stored", hint=f"sides go from 1 to {MAX_SIDE}"
         )
-    if tile % TILE_UNIT or not 0 <= tile <= MAX_TILE:
+    if type(tile) is not int or tile % TILE_UNIT or not 0 <= tile <= MAX_TILE:
         raise InputError(
-            f"tile size {tile} is not usable",
+            f"tile size {tile!r:.40} is not usable",
             hint=f"pass a multiple of {TILE_UNIT} up to {MAX_TILE}, or 0 for one tile",
         )
+
+
+def check_size(width: int, height: int, tile: int, max_pixels: int | None) -> tuple[str, str, str] | None:
+    """Whether a picture is too large for a reader of ``max_pixels``; then what is expected, what found, and a hint.
+
+    What counts is what will be allocated: sides padded to multiples of 64, of the picture and of its largest tile.
+    None stands for MAX_PIXELS and MAX_TILE_PIXELS, a number for itself in both places.
+    """
+    most, most_of_tile = (MAX_PIXELS, MAX_TILE_PIXELS) if max_pixels is None else (max_pixels, max_pixels)
+    sides = [-(-side // TILE_UNIT) * TILE_UNIT for side in (width, height)]
+    pixels = sides[0] * sides[1]
+    tile_pixels = min(sides[0], tile or sides[0]) * min(sides[1], tile or sides[1])
+    found = f"{width}x{height}, with its padding {sides[0]}x{sides[1]}"
+    raised = "raise max_pixels (--max-pixels) if you trust where it comes from"
+    if pixels > most:
+        return f"at most {most} pixels", found, raised
+    if tile_pixels > most_of_tile:
+        return f"at most {most_of_tile} pixels a tile", found, f"code it in tiles (--tile 1024), or {raised}"
+    return None
 
 
 def _grid_size(width: int, height: int, tile: int) -> tuple[int, int]:
@@ -182,25 +202,22 @@ def pack(stream: Stream) -> bytes:
     return b"".join([head, _CRC.pack(crc32c(head)), *sections])
 
 
-def parse(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Stream:
+def parse(data: bytes, *, max_pixels: int | None = None) -> Stream:
     """Read and check a whole ``.s2c`` file.
 
-    Raises :class:`BitstreamError` for every malformed input, and for a picture of more than ``max_pixels``.
+    Raises :class:`BitstreamError` for every malformed input, and for a picture of more than ``max_pixels``
+    (:func:`check_size`); :class:`InputError` for what is no contiguous bytes.
     Holds at most one copy of ``data`` and about 300 bytes per section; the number of sections is bounded by
     the picture's size and by ``len(data) / 9``.  Whether the fingerprint is the right one is for the caller
     to say.
     """
-    view = memoryview(data)
+    view = _view(data)
     header = _read_header(view)
     _check_crc("header", view[: header.table_end], *_CRC.unpack_from(view, header.table_end))
     variant, preset, quality = _read_model(header.model, header.step)
-    if header.width * header.height > max_pixels:
-        raise BitstreamError(
-            "dimensions",
-            expected=f"at most {max_pixels} pixels",
-            found=f"{header.width}x{header.height}",
-            hint="raise max_pixels if you trust where the file comes from",
-        )
+    if (problem := check_size(header.width, header.height, header.tile, max_pixels)) is not None:
+        expected, found, hint = problem
+        raise BitstreamError("dimensions", expected=expected, found=found, hint=hint)
     names = [*header.metadata, *(f"tile {index}" for index in range(header.tiles))]
     sections = dict(zip(names, _read_sections(view, names, header.table_end), strict=True))
     return Stream(
@@ -215,6 +232,15 @@ def parse(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Stream:
         exif=sections.pop("exif", None),
         tiles=tuple(sections.values()),
     )
+
+
+def _view(data: object) -> memoryview:
+    """The bytes of what is bytes, or like bytes and in one piece."""
+    try:
+        return memoryview(data).cast("B")  # type: ignore[arg-type]
+    except (TypeError, ValueError, BufferError):
+        hint = "read the file first: Path(name).read_bytes()" if isinstance(data, str | PathLike) else "pass bytes"
+        raise InputError(f"stream: expected its bytes, found {type(data).__name__}", hint=hint) from None
 
 
 @dataclass(frozen=True, kw_only=True)

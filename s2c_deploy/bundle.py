@@ -12,11 +12,7 @@ Nothing of a bundle is used before its sizes and hashes have been checked agains
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +22,37 @@ import numpy as np
 import numpy.typing as npt
 
 from s2c_deploy.entropy.tables import FrequencyTables
-from s2c_deploy.errors import BundleError, InputError
+from s2c_deploy.errors import BundleError, InputError, OutOfMemoryError
+from s2c_deploy.inside import read_file
 from s2c_deploy.manifest import (
     FLOAT_GRAPHS,
+    KNOWN_ANSWERS,
     MANIFEST,
+    MAX_ARRAY_BYTES,
     TABLES,
     check_files,
     fingerprint,
+    read_listed,
     read_manifest,
 )
-from s2c_deploy.presets import SCALE_LEVELS, ModelConfig
+from s2c_deploy.npz import npz_bytes, parse_npz
+from s2c_deploy.onnx_graph import OnnxGraph, check_graph
+from s2c_deploy.presets import PRESETS, SCALE_LEVELS, ModelConfig
+from s2c_deploy.replace import check_place, new_folder
+
+__all__ = [
+    "Bundle",
+    "Gains",
+    "chosen_graphs",
+    "copy_files",
+    "exact_graphs",
+    "fingerprint",
+    "graph_names",
+    "load_arrays",
+    "npz_bytes",
+    "open_bundle",
+    "write_bundle",
+]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -115,7 +132,7 @@ class Bundle:
     gains: Gains
 
     def graph(self, name: str, precision: str = "float32") -> Path:
-        """The .onnx file of a graph; at float16, of its FP16 version where there is one.
+        """Where the .onnx file of a graph is; at float16, of its FP16 version where there is one.
 
         BundleError if the bundle has no FP16 graphs at all.
         """
@@ -128,12 +145,31 @@ class Bundle:
             graphs = graphs | self.manifest["float16"]["graphs"]
         return self.path / str(graphs[name]["file"])
 
+    def read_graph(self, name: str, precision: str = "float32") -> OnnxGraph:
+        """A graph's bytes for an engine: those that were hashed, with operators, inputs and outputs that were checked.
+
+        BundleError for what docs/bundle.md rejects, and where the file is another one than the manifest lists.
+        """
+        file = self.graph(name, precision).name
+        graph = OnnxGraph(name=file, data=read_listed(self.path, self.manifest, file))
+        described = self.manifest["graphs"][name]
+        check_graph(graph, described, half_io=file != described["file"])
+        return graph
+
+    def known_answers(self) -> dict[str, npt.NDArray[Any]]:
+        """Inputs and expected outputs of every graph, as they were hashed; BundleError."""
+        return _arrays(self.path / KNOWN_ANSWERS, read_listed(self.path, self.manifest, KNOWN_ANSWERS))
+
 
 def copy_files(bundle: Path, manifest: Mapping[str, Any], target: Path) -> None:
-    """Copies what the manifest lists, and the manifest, into a new folder; engines are not of it.  OSError."""
+    """Copies what the manifest lists, hashed on the way, and the manifest, into a new folder; engines are not of it.
+
+    BundleError for a file that is not as listed; OSError where nothing can be written.
+    """
     target.mkdir(parents=True)
-    for name in (MANIFEST, *manifest["files"]):
-        shutil.copyfile(bundle / name, target / name)
+    (target / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    for name in manifest["files"]:
+        (target / name).write_bytes(read_listed(bundle, manifest, name))
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -156,7 +192,7 @@ def open_bundle(path: Path) -> Bundle:
         raise BundleError(
             f"{MANIFEST}: fingerprint: expected {found.hex()} from its files, found {manifest.get('fingerprint')}"
         )
-    arrays = load_arrays(path / TABLES)
+    arrays = _arrays(path / TABLES, read_listed(path, manifest, TABLES))
     tables = FrequencyTables.from_arrays(arrays)
     if tables.count < SCALE_LEVELS:
         raise BundleError(f"{TABLES}: sizes: expected {SCALE_LEVELS} tables or more, found {tables.count}")
@@ -170,82 +206,91 @@ def open_bundle(path: Path) -> Bundle:
     return Bundle(path=path, config=config, fingerprint=found, manifest=manifest, tables=tables, gains=gains)
 
 
+#: Larger models than anybody trains; a manifest that asks for more is not believed.
+_MOST_CHANNELS, _MOST_LEVELS = 1 << 16, 64
+
+
 def _model_config(fields: Mapping[str, Any]) -> ModelConfig:
     """The manifest's model; BundleError unless every field has its type and the shape is a possible one."""
     try:
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        for key in ("variant", "aggregation", "objective"):
+            if not isinstance(values.get(key, ""), str):
+                raise TypeError(f"{key}: expected a name, found {values[key]!r:.80}")
         config = ModelConfig(**values)
         channels = (config.latent_channels, config.hyper_channels, config.context_width)
         counts = (*config.widths, *config.depths, config.expansion, *channels)
-        if not all(type(count) is int and count > 0 for count in counts):
-            raise TypeError(f"expected positive whole numbers, found {counts}")
+        if not all(type(count) is int and 0 < count <= _MOST_CHANNELS for count in counts):
+            raise TypeError(f"expected whole numbers from 1 to {_MOST_CHANNELS}, found {counts!r:.200}")
+        if not len(config.widths) == len(config.depths) == 3:
+            raise TypeError(f"expected three widths and depths, found {config.widths!r:.80} and {config.depths!r:.80}")
         if config.groups[-1] <= 0:
             raise TypeError(f"latent_channels: expected room for {len(config.groups)} groups, found {channels[0]}")
-        if not (isinstance(config.preset, str) and isinstance(config.lmbdas, tuple) and config.lmbdas):
-            raise TypeError("expected the name of a preset and a list of lmbdas")
-    except (TypeError, InputError) as error:
+        if config.preset not in (*PRESETS, "custom") or not isinstance(config.spatial_norm, bool):
+            raise TypeError(f"expected a known preset and whether there is a norm, found {config.preset!r:.80}")
+        lmbdas = config.lmbdas
+        if not (isinstance(lmbdas, tuple) and 0 < len(lmbdas) <= _MOST_LEVELS and all(map(_is_weight, lmbdas))):
+            raise TypeError(f"lmbdas: expected 1 to {_MOST_LEVELS} positive numbers, found {lmbdas!r:.80}")
+    except (TypeError, InputError, OverflowError) as error:
         raise BundleError(f"{MANIFEST}: model: {error}") from error
     return config
 
 
+def _is_weight(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
+
+
 def load_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of an .npz; BundleError if it is not one (pickled objects are refused)."""
+    """The arrays of an .npz of plain numbers, at most 256 MiB; BundleError if it is not one."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            loaded = {name: arrays[name] for name in arrays.files}
-        # A member that is no .npy comes as its bytes.
-        if strays := [name for name, array in loaded.items() if not isinstance(array, np.ndarray)]:
-            raise ValueError(f"{', '.join(strays)} is none")
-        return loaded
-    except Exception as error:
+        data = read_file(file.parent, file.name, limit=MAX_ARRAY_BYTES)
+    except OSError as error:
+        raise BundleError(f"{file}: expected an .npz of plain arrays: {error.strerror}") from error
+    return _arrays(file, data)
+
+
+def _arrays(file: Path, data: bytes) -> dict[str, npt.NDArray[Any]]:
+    try:
+        return parse_npz(data)
+    except ValueError as error:
         raise BundleError(f"{file}: expected an .npz of plain arrays: {error}") from error
-
-
-def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """An uncompressed .npz, the same bytes for the same arrays (they enter the fingerprint)."""
-    out = io.BytesIO()
-    np.savez(out, **{name: arrays[name] for name in sorted(arrays)})  # type: ignore[arg-type]
-    return out.getvalue()
+    except MemoryError:
+        raise OutOfMemoryError(f"{file}, {len(data)} bytes") from None
 
 
 def write_bundle(
     path: Path, files: Mapping[str, bytes], describe: Callable[[dict[str, dict[str, object]]], dict[str, Any]]
 ) -> None:
-    """Writes a bundle to a sibling folder and renames it to ``path``, replacing a bundle that is there.
+    """Writes a bundle to a sibling folder that then takes the place of ``path``, in one step, replacing a bundle that
+    is there (``replace.new_folder``).
 
-    describe: from the file entries (size, sha256) to the manifest without its fingerprint.
+    describe: from the file entries (size, sha256) to the manifest without its fingerprint.  InputError where nothing
+    can be written, or something else than a bundle is there.
     """
-    if path.exists() and not (path / MANIFEST).is_file():
-        raise InputError(f"{path} exists and is not a bundle", hint="choose another --out")
+    place = check_free(path)
     entries: dict[str, dict[str, object]] = {
         name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for name, data in sorted(files.items())
     }
     manifest = describe(entries)
     manifest["fingerprint"] = fingerprint(manifest).hex()
-    new = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.mkdir()
-        for name, data in files.items():
-            (new / name).write_bytes(data)
-        (new / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        _swap(new, path)
+        with new_folder(place) as new:
+            for name, data in files.items():
+                (new / name).write_bytes(data)
+            (new / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}", hint="choose another --out") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
-def _swap(new: Path, path: Path) -> None:
-    """Renames a folder to ``path``; what was there is deleted, or stays if the renaming fails."""
-    old = path.with_name(new.name + ".old")
-    if replaced := path.exists():
-        os.rename(path, old)
+def check_free(path: Path) -> Path:
+    """Where a bundle at ``path`` will really be, links followed; InputError where it cannot be written."""
+    place = check_place(path)
     try:
-        os.rename(new, path)
-    except BaseException:
-        if replaced:
-            os.rename(old, path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        if place.is_dir() and not any(place.iterdir()):
+            return place
+        if (place.exists() or place.is_symlink()) and not (place / MANIFEST).is_file():
+            raise InputError(f"{path} exists and is not a bundle", hint="choose another --out")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}", hint="choose another --out") from error
+    return place

@@ -3,24 +3,27 @@
     with Codec.open("engines/conv-small") as codec:
         data = codec.compress(pixels, quality=4)
         pixels = codec.decompress(data)
+
+One codec serves any number of threads.  It can be pickled: the other process opens its own.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from s2c_deploy.bitstream import (
-    DEFAULT_MAX_PIXELS,
     FINGERPRINT_SIZE,
     Stream,
     Tile,
+    check_size,
     pack,
     parse,
     round_quality,
@@ -28,8 +31,9 @@ from s2c_deploy.bitstream import (
 )
 from s2c_deploy.bundle import Bundle, graph_names, open_bundle
 from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
-from s2c_deploy.errors import BitstreamError, InputError
+from s2c_deploy.errors import BitstreamError, BundleError, InputError, OutOfMemoryError
 from s2c_deploy.latent import Indexes, LatentCoder, Symbols
+from s2c_deploy.lifetime import Lifetime
 from s2c_deploy.networks import Networks
 from s2c_deploy.pipeline import ahead
 from s2c_deploy.presets import ALIGNMENT, HYPER_STRIDE
@@ -39,14 +43,17 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Codec:
-    """A bundle, opened.  Belongs to one thread at a time; open one per thread (but see ``read_latents``)."""
+    """A bundle, opened.  Threads may share it; a process that was forked after it was opened must open its own."""
 
-    def __init__(self, bundle: Bundle, networks: Networks, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+    def __init__(self, bundle: Bundle, networks: Networks, *, max_pixels: int | None = None) -> None:
         self.bundle = bundle
         self._networks = networks
         self._latents = LatentCoder(bundle, networks)
         self._tables = Tables(bundle.tables)
         self._max_pixels = max_pixels
+        self._lifetime = Lifetime("codec")
+        #: How to open it again elsewhere; only ``open`` knows.
+        self._opened: dict[str, Any] | None = None
 
     @classmethod
     def open(
@@ -56,17 +63,21 @@ class Codec:
         *,
         threads: int = 0,
         synthesis: str = "auto",
-        max_pixels: int = DEFAULT_MAX_PIXELS,
+        max_pixels: int | None = None,
     ) -> Codec:
         """Opens the bundle in a folder on a backend: auto, or one of ``runtime.BACKENDS``.
 
         threads: 0 lets the engine choose; synthesis: precision of g_s: auto, float32, bfloat16 on a CPU, float16 of a
         TensorRT engine (symbols are the same, pixels may differ); max_pixels: larger streams are refused before
-        anything is allocated.
-        Raises InputError, BundleError, EngineError or DependencyError.
+        anything is allocated, counted with their padding to multiples of 64; by default 2^27 of a picture and 2^25 of a
+        tile, for which S2C-Conv `small` takes some 21 GB (630 bytes a pixel).
+        Raises InputError, BundleError, EngineError, OutOfMemoryError or DependencyError.
         """
-        opened = open_bundle(Path(bundle))
-        return cls(opened, Networks(opened, backend, threads=threads, synthesis=synthesis), max_pixels=max_pixels)
+        opened = open_bundle(_folder(bundle))
+        _check_options(backend, threads, synthesis, max_pixels)
+        codec = cls(opened, Networks(opened, backend, threads=threads, synthesis=synthesis), max_pixels=max_pixels)
+        codec._opened = {"backend": backend, "threads": threads, "synthesis": synthesis, "max_pixels": max_pixels}
+        return codec
 
     @property
     def backend(self) -> str:
@@ -76,13 +87,16 @@ class Codec:
     def load(self, *, encoder: bool = True, decoder: bool = True) -> None:
         """Opens the graphs of either direction now, rather than at the first picture."""
         sides = {"g_a": encoder, "h_a": encoder, "g_s": decoder}
-        for name in graph_names(self.bundle.config):
-            if sides.get(name, True):
-                self._networks[name]
+        with self._lifetime.use():
+            for name in graph_names(self.bundle.config):
+                if sides.get(name, True):
+                    self._networks[name]
 
     def close(self) -> None:
-        self._networks.close()
-        self._tables.close()
+        """Frees the engines, once other threads' calls have ended; using the codec afterwards is an InputError."""
+        if self._lifetime.close():
+            self._networks.close()
+            self._tables.close()
 
     def __enter__(self) -> Codec:
         return self
@@ -91,6 +105,12 @@ class Codec:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Callable[..., Codec], tuple[Any, ...]]:
+        """Pickled, it is how it was opened; whoever unpickles it opens the bundle again, which must be the same."""
+        if self._opened is None or type(self) is not Codec:
+            raise TypeError("only a codec that Codec.open made can be copied or pickled")
+        return _open_again, (str(self.bundle.path.resolve()), self.bundle.fingerprint, self._opened)
 
     def compress(
         self,
@@ -104,15 +124,18 @@ class Codec:
         """A picture, uint8 H x W x 3 (RGB), to a ``.s2c`` stream.
 
         quality: 1 (small) to 8 (good), in steps of 1/32; tile: side of independently coded tiles in pixels, a
-        multiple of 64, or 0 for none; icc, exif: carried along.  InputError for anything else.
+        multiple of 64, or 0 for none; icc, exif: carried along.  InputError for anything else, OutOfMemoryError where
+        memory does not hold the picture.
         """
         quality, grid = self._check_picture(image, quality, tile)
+        _check_metadata(icc=icc, exif=exif)
         height, width = image.shape[:2]
         payloads = []
-        for part in grid:
-            encoder = Encoder(self._tables)
-            self._encode_tile(_cut(image, part), quality, encoder)
-            payloads.append(encoder.finish(threads=self._networks.threads))
+        with _memory_for(f"compressing {width}x{height} pixels", tile):
+            for part in grid:
+                encoder = Encoder(self._tables)
+                self._encode_tile(_cut(image, part), quality, encoder)
+                payloads.append(encoder.finish(threads=self._networks.threads))
         config = self.bundle.config
         return pack(
             Stream(
@@ -130,14 +153,17 @@ class Codec:
         )
 
     def decompress(self, data: bytes) -> Pixels:
-        """A ``.s2c`` stream to its picture, uint8 H x W x 3 (RGB); BitstreamError for anything but a whole stream
-        of this bundle."""
+        """A ``.s2c`` stream, in memory, to its picture, uint8 H x W x 3 (RGB).
+
+        BitstreamError for anything but a whole stream of this bundle, InputError for what is no bytes, OutOfMemoryError
+        where memory does not hold the picture.
+        """
         return self.decompress_stream(parse(data, max_pixels=self._max_pixels))
 
     def decompress_all(self, streams: Iterable[bytes]) -> Iterator[Pixels]:
         """As ``decompress``, one after another: the symbols of a stream are read while g_s runs for the one before.
 
-        The codec is not to be used for anything else meanwhile.  The first bad stream ends it with its error.
+        The first bad stream ends it with its error.
         """
         parsed = (parse(data, max_pixels=self._max_pixels) for data in streams)
         read = ((stream, list(self.read_latents(stream))) for stream in parsed)
@@ -152,26 +178,30 @@ class Codec:
     def read_latents(self, stream: Stream) -> Iterator[FloatArray]:
         """The first half of decoding: y_hat of every tile, float32 1 x M x h x w in 1/16 steps.
 
-        May run in one thread while ``synthesize`` runs in another: they share no network.
+        May run in one thread while ``synthesize`` runs in another.
         """
         self.check_stream(stream)
         for part, payload in zip(tile_grid(stream.width, stream.height, stream.tile), stream.tiles, strict=True):
-            yield self._decode_tile(payload, part, stream.quality)
+            with _memory_for(f"decompressing {stream.width}x{stream.height} pixels", stream.tile):
+                y_hat = self._decode_tile(payload, part, stream.quality)
+            yield y_hat
 
     def synthesize(self, stream: Stream, latents: Iterable[FloatArray]) -> Pixels:
         """The second half: the picture, from what ``read_latents`` gives."""
-        image = np.empty((stream.height, stream.width, 3), np.uint8)
-        for part, y_hat in zip(tile_grid(stream.width, stream.height, stream.tile), latents, strict=True):
-            _cut(image, part)[:] = self._synthesize(y_hat, part, stream.quality)
+        with _memory_for(f"decompressing {stream.width}x{stream.height} pixels", stream.tile):
+            image = np.empty((stream.height, stream.width, 3), np.uint8)
+            for part, y_hat in zip(tile_grid(stream.width, stream.height, stream.tile), latents, strict=True):
+                _cut(image, part)[:] = self._synthesize(y_hat, part, stream.quality)
         return image
 
     def reconstruct(self, image: Pixels, quality: float = 4, *, tile: int = 0) -> Pixels:
         """The picture that ``decompress`` will give, from the encoder's own latents, without a stream."""
         quality, grid = self._check_picture(image, quality, tile)
         out = np.empty_like(image)
-        for part in grid:
-            y_hat = self._encode_tile(_cut(image, part), quality, Encoder(self._tables))
-            _cut(out, part)[:] = self._synthesize(y_hat, part, quality)
+        with _memory_for(f"reconstructing {image.shape[1]}x{image.shape[0]} pixels", tile):
+            for part in grid:
+                y_hat = self._encode_tile(_cut(image, part), quality, Encoder(self._tables))
+                _cut(out, part)[:] = self._synthesize(y_hat, part, quality)
         return out
 
     def symbols(self, image: Pixels, quality: float = 4) -> tuple[Symbols, Indexes]:
@@ -192,7 +222,12 @@ class Codec:
             found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise InputError(f"image: expected uint8 of height x width x 3, found {found}")
         height, width = image.shape[:2]
-        return round_quality(quality), tile_grid(width, height, tile)
+        grid = tile_grid(width, height, tile)
+        problem = check_size(width, height, tile, self._max_pixels)
+        if problem is not None:
+            expected, found, hint = problem
+            raise InputError(f"image: expected {expected}, found {found}", hint=hint)
+        return round_quality(quality), grid
 
     def check_stream(self, stream: Stream) -> None:
         """BitstreamError with both fingerprints if a stream is of another bundle."""
@@ -208,23 +243,71 @@ class Codec:
     def _encode_tile(self, image: Pixels, quality: float, encoder: Encoder) -> FloatArray:
         """Pushes every symbol of a tile and returns its y_hat, 1 x M x h x w in 1/16 steps."""
         gain, hyper_gain, _, _ = self.bundle.gains.at(quality)
-        y = self._networks["g_a"]({"x": to_network(image), "gain": gain})["y"]
-        z = self._networks["h_a"]({"y": y, "hyper_gain": hyper_gain})["z"]
-        return self._latents.encode(y, z, quality, encoder)
+        with self._lifetime.use(), self._networks.walking:
+            y = self._networks["g_a"]({"x": to_network(image), "gain": gain})["y"]
+            z = self._networks["h_a"]({"y": y, "hyper_gain": hyper_gain})["z"]
+            return self._latents.encode(y, z, quality, encoder)
 
     def _decode_tile(self, payload: bytes, part: Tile, quality: float) -> FloatArray:
         """Reads every symbol of a tile and returns its y_hat, 1 x M x h x w in 1/16 steps."""
         rows, columns = (-(-side // HYPER_STRIDE) for side in (part.height, part.width))
-        decoder = Decoder(self._tables, payload, threads=self._networks.threads)
-        return self._latents.decode(decoder, rows, columns, quality)
+        with self._lifetime.use(), self._networks.walking:
+            decoder = Decoder(self._tables, payload, threads=self._networks.threads)
+            return self._latents.decode(decoder, rows, columns, quality)
 
     def _synthesize(self, y_hat: FloatArray, part: Tile, quality: float) -> Pixels:
         """The tile's pixels, rounded by the engine where its graph does that."""
         inverse_gain = self.bundle.gains.at(quality)[2]
-        out = self._networks["g_s"]({"y_hat": y_hat, "inverse_gain": inverse_gain})
-        if PIXELS in out:
-            return cast("Pixels", out[PIXELS])[0, : part.height, : part.width]
-        return to_pixels(out["x_hat"], part.height, part.width)
+        with self._lifetime.use(), self._networks.drawing:
+            out = self._networks["g_s"]({"y_hat": y_hat, "inverse_gain": inverse_gain})
+            if PIXELS in out:
+                return cast("Pixels", out[PIXELS])[0, : part.height, : part.width]
+            return to_pixels(out["x_hat"], part.height, part.width)
+
+
+def _open_again(path: str, fingerprint: bytes, options: dict[str, Any]) -> Codec:
+    codec = Codec.open(path, **options)
+    if codec.bundle.fingerprint != fingerprint:
+        codec.close()
+        raise BundleError(
+            f"{path}: expected the bundle {fingerprint.hex()[:16]} that the codec was opened with, "
+            f"found {codec.bundle.fingerprint.hex()[:16]}",
+            hint="it was exported again meanwhile: open it anew",
+        )
+    return codec
+
+
+def _folder(bundle: object) -> Path:
+    if not isinstance(bundle, str | os.PathLike):
+        raise InputError(f"bundle: expected the path of a folder, found {type(bundle).__name__}")
+    return Path(bundle)
+
+
+def _check_options(backend: object, threads: object, synthesis: object, max_pixels: object) -> None:
+    """InputError for values of other types than ``Codec.open`` names."""
+    for name, value in (("backend", backend), ("synthesis", synthesis)):
+        if not isinstance(value, str):
+            raise InputError(f"{name}: expected a name, found {type(value).__name__}")
+    if type(threads) is not int or threads < 0:
+        raise InputError(f"threads: expected 0 or more, found {threads!r:.80}")
+    if max_pixels is not None and (type(max_pixels) is not int or max_pixels < 1):
+        raise InputError(f"max_pixels: expected None or 1 or more, found {max_pixels!r:.80}")
+
+
+def _check_metadata(**blocks: object) -> None:
+    for name, block in blocks.items():
+        if block is not None and not isinstance(block, bytes):
+            raise InputError(f"{name}: expected bytes or None, found {type(block).__name__}")
+
+
+@contextmanager
+def _memory_for(what: str, tile: int) -> Iterator[None]:
+    """Says what memory did not suffice for, whoever ran out of it: numpy, the coder or an engine."""
+    try:
+        yield
+    except (MemoryError, OutOfMemoryError) as error:
+        hint = "free some, or take smaller tiles" if tile else "free some, or code it in tiles: tile=1024, --tile 1024"
+        raise OutOfMemoryError(what, hint=hint) from error
 
 
 def _cut(image: Pixels, part: Tile) -> Pixels:

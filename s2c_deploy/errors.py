@@ -17,8 +17,29 @@
     ├── DependencyError      10  an optional package is missing
     └── OutOfMemoryError     11  memory does not hold a picture, a graph or a file
 
-(1 is also an unforeseen error's code; 2 is the shell's and typer's code for wrong usage.)  A message says what was expected, what was found, and
-what to do next.
+(1 is also an unforeseen error's code; 2 is the shell's and typer's code for wrong usage.)  A message says what was
+expected, what was found, and what to do next.
+
+Others' exceptions become these where they arise.  What may come at each border, and what it becomes:
+
+==================================  ===================================================  ===============================
+border                              what others raise                                    becomes
+==================================  ===================================================  ===============================
+a picture (``pictures``)            OSError, ValueError, MemoryError, whatever Pillow    InputError, OutOfMemoryError
+                                    raises for damaged files
+a file to write (``files``)         OSError                                              InputError
+a folder's names (``listing``)      OSError                                              InputError, or left out and said
+a bundle (``manifest``, ``npz``,    OSError, ValueError, RecursionError, MemoryError     InputError where there is none,
+``onnx_graph``, ``inside``)                                                              BundleError, OutOfMemoryError
+an engine's library (``runtime``)   RuntimeError, ValueError, MemoryError, its own       EngineError, OutOfMemoryError
+a built engine (``engine``)         OSError, ValueError, MemoryError                     EngineError, OutOfMemoryError
+the C coder (``entropy``)           a status                                             BitstreamError, InputError,
+                                                                                         OutOfMemoryError
+numpy in the codec (``codec``)      MemoryError                                          OutOfMemoryError
+a checkpoint, a training state,     OSError, pickle's, zip's and torch's errors          InputError, ExportError,
+a picture cache                                                                          OutOfMemoryError
+the command line (``cli``)          anything else                                        one line, exit code 1
+==================================  ===================================================  ===============================
 """
 
 from __future__ import annotations
@@ -114,7 +135,7 @@ class DependencyError(S2CError):
 
 
 class OutOfMemoryError(S2CError):
-    """Memory does not hold what was asked for; ``what`` says what was being done, as "compressing 10000x10000 pixels"."""
+    """Memory does not suffice; ``what`` says what for, as "compressing 10000x10000 pixels"."""
 
     exit_code = 11
 

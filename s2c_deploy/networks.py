@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from s2c_deploy.bundle import Bundle, exact_graphs, load_arrays
+import threading
+from contextlib import AbstractContextManager, nullcontext
+
+from s2c_deploy.bundle import Bundle, exact_graphs
 from s2c_deploy.engine.host import usable_processors
 from s2c_deploy.errors import EngineError
-from s2c_deploy.manifest import FLOAT_GRAPHS, KNOWN_ANSWERS
+from s2c_deploy.manifest import FLOAT_GRAPHS
 from s2c_deploy.runtime import ENGINE_BACKENDS, Runner, backend_status, choose_backend, open_runner
 from s2c_deploy.runtime.probe import first_failure
 
@@ -54,7 +57,7 @@ def open_graph(
 
         return open_engine(bundle, graph, target=backend, precision=precision)
     return open_runner(
-        bundle.graph(graph), backend=backend, threads=threads, channels_last=channels_last, precision=precision
+        bundle.read_graph(graph), backend=backend, threads=threads, channels_last=channels_last, precision=precision
     )
 
 
@@ -64,6 +67,9 @@ class Networks:
     Each must give its known answers before it is used: EngineError names the first value that differs.
     synthesis: the precision of g_s, the one graph that may lose some and that the encoder can do without; auto:
     float32, or on TensorRT what its engines were built in.
+
+    Any thread may ask for a graph and, on a CPU, call it at any time.  On a GPU a graph's outputs may stay there until
+    its next call: ``walking`` and ``drawing`` are held by whoever uses the graphs of the latent, or g_s.
     """
 
     def __init__(self, bundle: Bundle, backend: str, *, threads: int = 0, synthesis: str = "auto") -> None:
@@ -71,9 +77,13 @@ class Networks:
         self.backend = choose_for(bundle, backend)
         self._threads = threads
         self._precision = {"g_s": synthesis}
-        self._answers = load_arrays(bundle.path / KNOWN_ANSWERS)
+        self._answers = bundle.known_answers()
         self._exact = set(exact_graphs(bundle.config))
         self._runners: dict[str, Runner] = {}
+        self._opening = threading.Lock()
+        alone = self.backend in ENGINE_BACKENDS
+        self.walking: AbstractContextManager[object] = threading.Lock() if alone else nullcontext()
+        self.drawing: AbstractContextManager[object] = threading.Lock() if alone else nullcontext()
 
     @property
     def threads(self) -> int:
@@ -81,9 +91,12 @@ class Networks:
         return self._threads or usable_processors()
 
     def __getitem__(self, graph: str) -> Runner:
-        if graph not in self._runners:
-            self._runners[graph] = self._open(graph)
-        return self._runners[graph]
+        if (runner := self._runners.get(graph)) is not None:
+            return runner
+        with self._opening:
+            if graph not in self._runners:
+                self._runners[graph] = self._open(graph)
+            return self._runners[graph]
 
     def _open(self, graph: str) -> Runner:
         exact = graph in self._exact

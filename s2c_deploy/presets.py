@@ -56,8 +56,10 @@ EXACT_INPUTS = {
 }
 #: Sums of integers below this are exact in float32.
 EXACT_LIMIT = 2**24
-#: Larger pictures are refused before anything is allocated, unless the caller says otherwise.
+#: Larger pictures, and larger tiles, are refused before anything is allocated, unless the caller says otherwise.  A
+#: pixel of a picture is 3 bytes, one of a tile some 630 while its networks run (S2C-Conv `small`): 0.4 and 21 GB.
 MAX_PIXELS = 2**27
+MAX_TILE_PIXELS = 2**25
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from s2c_deploy.errors import ExactnessError
+from s2c_deploy.onnx_graph import OnnxGraph
 from s2c_deploy.presets import EXACT_INPUTS
 
 EXACT_LIMIT = 2**24
@@ -72,9 +73,10 @@ class _Walk:
             raise self.fail(node, f"channel {channel}: expected sums below 2^24, found {limit[channel]:.0f}")
 
 
-def prove_graph(path: Path) -> list[LayerProof]:
+def prove_graph(source: OnnxGraph | Path) -> list[LayerProof]:
     """The bound of every convolution of an exact graph; ExactnessError names the node and channel that has none."""
-    model = onnx.load(path)
+    source = OnnxGraph.read(source) if isinstance(source, Path) else source
+    model = onnx.load_model_from_string(source.data)
     constants = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
     ranges: dict[str, Range] = {}
     walk = _Walk(graph=model.graph.name, constants=constants, ranges=ranges)

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from s2c_deploy.bundle import Bundle, exact_graphs, load_arrays
+from s2c_deploy.bundle import Bundle, exact_graphs
 from s2c_deploy.codec import Pixels, to_network
 from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
 from s2c_deploy.errors import BitstreamError, EngineError
 from s2c_deploy.latent import CodePass, Indexes, LatentCoder, Symbols
-from s2c_deploy.manifest import KNOWN_ANSWERS
 from s2c_deploy.networks import open_graph
 from s2c_deploy.runtime import GPU_BACKENDS, Runner
 from s2c_deploy.runtime.probe import first_failure
@@ -120,7 +119,7 @@ def _torch_flags(setting: Setting) -> Iterator[None]:
 
 def check_known_answers(bundle: Bundle, graphs: Graphs) -> None:
     """EngineError with the first value that an exact graph gets wrong of the bundle's known answers."""
-    answers = load_arrays(bundle.path / KNOWN_ANSWERS)
+    answers = bundle.known_answers()
     for name in exact_graphs(bundle.config):
         if failure := first_failure(name, graphs[name], answers, exact=True):
             raise EngineError(f"known-answer test: {failure}", hint="do not decode with this engine")

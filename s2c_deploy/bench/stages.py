@@ -20,7 +20,6 @@ from s2c_deploy.codec import Codec, Pixels
 from s2c_deploy.entropy.coder import Decoder, Encoder
 from s2c_deploy.latent import Indexes, LatentCoder, Symbols
 from s2c_deploy.networks import Networks
-from s2c_deploy.presets import MAX_PIXELS
 from s2c_deploy.runtime.runner import CallTimes, FloatArray, Runner
 
 #: Stages of either direction, in the order of the work.  read: file to bytes; parse: container and checksums; entropy:
@@ -163,7 +162,7 @@ class _StagedLatents(LatentCoder):
 class StagedCodec(Codec):
     """The codec with a clock: the same work, step by step."""
 
-    def __init__(self, bundle: Bundle, networks: TimedNetworks, *, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, bundle: Bundle, networks: TimedNetworks, *, max_pixels: int | None = None) -> None:
         super().__init__(bundle, networks, max_pixels=max_pixels)
         self.clock, self._latents = networks.clock, _StagedLatents(bundle, networks)
         self.runners = networks.running

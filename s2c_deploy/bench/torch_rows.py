@@ -67,7 +67,7 @@ class ModuleNetworks(TimedNetworks):
     def untimed(self, graph: str) -> Runner:
         if graph not in FLOAT_GRAPHS:
             return TorchRunner(
-                self._bundle.graph(graph), threads=self._threads, channels_last=self._way.channels_last
+                self._bundle.read_graph(graph), threads=self._threads, channels_last=self._way.channels_last
             )
         if self._threads:
             torch.set_num_threads(self._threads)

@@ -8,14 +8,20 @@ Each model's folder holds all it needs, as Triton fetches models one by one from
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from s2c_deploy.bitstream import DEFAULT_MAX_PIXELS, round_quality
+from s2c_deploy.bitstream import round_quality
 from s2c_deploy.bundle import Bundle, copy_files
+from s2c_deploy.engine.library import TARGETS
 from s2c_deploy.errors import InputError
+from s2c_deploy.inside import names_in, read_file, write_file
+from s2c_deploy.manifest import MAX_FILE_BYTES
+from s2c_deploy.presets import MAX_TILE_PIXELS
 from s2c_deploy.runtime import BACKENDS
 
 #: Model: (direction, inputs, outputs), tensors as (name, type, dimensions, optional).
@@ -55,7 +61,7 @@ class TritonOptions:
     instances: int = 1
     threads: int = 0
     quality: float = 4
-    max_pixels: int = DEFAULT_MAX_PIXELS
+    max_pixels: int = MAX_TILE_PIXELS
     copy: bool = True
 
     def __post_init__(self) -> None:
@@ -98,7 +104,8 @@ def write_repository(bundle: Bundle, folder: Path, options: TritonOptions | None
 def check_free(folder: Path) -> list[Path]:
     """The folders that ``write_repository`` will make; InputError if one is there."""
     targets = [folder / name for name in MODELS]
-    if there := [str(target) for target in targets if target.exists()]:
+    # A link that leads nowhere is no free name either.
+    if there := [str(target) for target in targets if os.path.lexists(target)]:
         raise InputError(f"{' and '.join(there)} exist", hint="delete them, or name another folder")
     return targets
 
@@ -116,8 +123,12 @@ def _write_model(bundle: Bundle, folder: Path, options: TritonOptions) -> None:
 def _copy_bundle(bundle: Bundle, target: Path) -> None:
     """The files that the manifest lists, and engines: whether those may be loaded is decided where they will run."""
     copy_files(bundle.path, bundle.manifest, target)
-    for engines in bundle.path.glob("tensorrt*"):
-        shutil.copytree(engines, target / engines.name)
+    for library in TARGETS:
+        for graph in bundle.manifest["graphs"]:
+            for name, mode in names_in(bundle.path, library, graph):
+                if stat.S_ISREG(mode):  # a link may lead to a file that nobody meant to publish
+                    data = read_file(bundle.path, library, graph, name, limit=MAX_FILE_BYTES)
+                    write_file(target, library, graph, name, data=data)
 
 
 def config_text(name: str, bundle: Bundle, options: TritonOptions, place: str) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from s2c_deploy.bundle import Bundle, chosen_graphs, exact_graphs, load_arrays
+from s2c_deploy.bundle import Bundle, chosen_graphs, exact_graphs
 from s2c_deploy.engine.builder import (
     TACTICS,
     BuildError,
@@ -27,8 +26,7 @@ from s2c_deploy.engine.library import Library
 from s2c_deploy.engine.profiles import DEFAULT_PROFILE, Profile
 from s2c_deploy.engine.store import EngineStore
 from s2c_deploy.engine.trust import Trust
-from s2c_deploy.errors import BundleError, EngineError, InputError
-from s2c_deploy.manifest import KNOWN_ANSWERS
+from s2c_deploy.errors import EngineError, InputError
 
 #: Built for on a machine without a GPU: Ampere (RTX 30), Ada (RTX 40), Blackwell (RTX 50).
 COMPUTE_CAPABILITIES = ("8.6", "8.9", "12.0")
@@ -87,9 +85,10 @@ def build_bundle(
     names = chosen_graphs(bundle.config, graphs)
     if precision not in ("float32", "float16"):
         raise InputError(f"precision: expected float32, float16, found {precision!r}")
-    own_answers = load_arrays(bundle.path / KNOWN_ANSWERS)
+    own_answers = bundle.known_answers()
     profiles = with_answered(profiles, own_answers)
     store = EngineStore(bundle, versions={library.target: library.version}, trust=trust)
+    store.trust.check_writable()
     jobs = [(name, capability) for capability in chosen for name in names]
     for number, (name, capability) in enumerate(jobs, 1):
         step = Step(number=number, total=len(jobs), graph=name, compute_capability=capability or "this GPU")
@@ -203,15 +202,12 @@ def _described(
     options: BuildOptions,
 ) -> tuple[Graph, Identity]:
     """What goes to the builder, and what will have come out; flags, hash and size are known afterwards."""
-    path = bundle.graph(name, precision)
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != bundle.manifest["files"][path.name]["sha256"]:
-        raise BundleError(f"{path}: changed since the bundle was opened", hint="export the bundle again")
+    source = bundle.read_graph(name, precision)
     typed: dict[str, Any] = bundle.manifest["float16"]["graphs"] if precision == "float16" else {}
     half = name in typed
     graph = Graph(
         name=name,
-        data=data,
+        data=source.data,
         profiles=[profile.shapes(bundle.manifest["graphs"][name]["inputs"]) for profile in profiles],
         half=half,
         float32_nodes=frozenset(typed[name]["float32_nodes"]) if half else (),
@@ -222,7 +218,7 @@ def _described(
         bundle=bundle.config.name,
         fingerprint=bundle.fingerprint.hex(),
         graph=name,
-        graph_sha256=bundle.manifest["files"][path.name]["sha256"],
+        graph_sha256=bundle.manifest["files"][source.name]["sha256"],
         target=library.target,
         library_version=library.version,
         compute_capability=options.compute_capability or host.compute_capability or "0.0",

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2c_deploy.bundle import Bundle, exact_graphs, load_arrays
+from s2c_deploy.bundle import Bundle, exact_graphs
 from s2c_deploy.engine.host import Host
 from s2c_deploy.engine.identity import Identity
 from s2c_deploy.engine.profiles import Profile, Size, shapes_at
 from s2c_deploy.engine.trust import Trust
 from s2c_deploy.errors import DependencyError, EngineError
-from s2c_deploy.manifest import KNOWN_ANSWERS
 from s2c_deploy.presets import EXACT_INPUTS, LATENT_STRIDE
 from s2c_deploy.runtime import Runner, choose_backend, open_runner
 from s2c_deploy.runtime.probe import Probe, compare, first_failure, probe_arrays, probe_from_arrays
@@ -86,7 +85,7 @@ def answer_sizes(bundle: Bundle, sizes: Sequence[Size]) -> dict[str, FloatArray]
     found: dict[str, Probe] = {}
     backend = choose_backend("auto")
     for graph in exact_graphs(bundle.config):
-        with open_runner(bundle.graph(graph), backend=backend) as reference:
+        with open_runner(bundle.read_graph(graph), backend=backend) as reference:
             found.update(larger_probes(bundle, graph, sizes, answers={}, reference=reference))
     return probe_arrays(found)
 
@@ -94,7 +93,7 @@ def answer_sizes(bundle: Bundle, sizes: Sequence[Size]) -> dict[str, FloatArray]
 def check_runner(bundle: Bundle, graph: str, runner: Runner, *, profiles: Sequence[Profile], answers: Answers) -> Check:
     """Asks an engine all answers there are: the bundle's own, and of an exact graph those at each profile's smallest,
     typical and largest size, out of ``answers`` or of an engine on the CPU where one is installed."""
-    own = load_arrays(bundle.path / KNOWN_ANSWERS)
+    own = bundle.known_answers()
     exact = graph in exact_graphs(bundle.config)
     asked = [f"{w}x{h}" for w, h in answered_sizes(own)]
     failure = first_failure(graph, runner, own, exact=exact)
@@ -115,7 +114,7 @@ def check_runner(bundle: Bundle, graph: str, runner: Runner, *, profiles: Sequen
 
 def _reference(bundle: Bundle, graph: str) -> Runner | None:
     try:
-        return open_runner(bundle.graph(graph), backend=choose_backend("auto"))
+        return open_runner(bundle.read_graph(graph), backend=choose_backend("auto"))
     except DependencyError:
         return None
 

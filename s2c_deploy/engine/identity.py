@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from s2c_deploy.errors import TamperedEngineError
+from s2c_deploy.inside import read_file
 
 SCHEMA = 1
 MAX_SIDECAR_BYTES = 1 << 20
@@ -48,12 +49,14 @@ class Identity:
         return json.dumps({"schema": SCHEMA, **fields}, indent=1) + "\n"
 
 
-def read_identity(path: Path) -> Identity:
-    """The identity in a sidecar or in the user's records; TamperedEngineError for anything else."""
+def read_identity(folder: Path, *parts: str) -> Identity:
+    """The identity in a sidecar below a bundle, or in the user's records; no link is followed below ``folder``.
+
+    TamperedEngineError for anything else.
+    """
+    path = folder.joinpath(*parts)
     try:
-        if path.is_symlink() or path.stat().st_size > MAX_SIDECAR_BYTES:
-            raise ValueError(f"expected a file of at most {MAX_SIDECAR_BYTES} bytes")
-        return _parsed(json.loads(path.read_bytes()))
+        return _parsed(json.loads(read_file(folder, *parts, limit=MAX_SIDECAR_BYTES)))
     except (OSError, ValueError, RecursionError) as error:
         raise TamperedEngineError(
             f"{path}: expected the identity of an engine: {error}", hint="build the engine again"
@@ -81,6 +84,8 @@ def _field(data: Mapping[str, Any], name: str) -> Any:
         good = isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
     else:
         good = isinstance(value, str) or (value is None and name in ("gpu", "driver"))
+    if name == "compute_capability":
+        good = isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", value) is not None
     if not good:
         raise ValueError(f"{name}: found {value!r:.60}")
     return value

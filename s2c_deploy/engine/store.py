@@ -6,14 +6,13 @@
 
 No byte reaches the library before: the folder's sidecar names a hash; this user's own records (``trust``) know that
 hash, with the same identity; the identity is what the caller wants; the file has the size and the SHA-256 on record.
-The bytes that were hashed are the bytes that are handed over.
+The bytes that were hashed are the bytes that are handed over.  The folder may come from elsewhere: links in it are
+neither followed nor written through (``inside``).
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,18 +22,19 @@ from typing import Any
 from s2c_deploy.bundle import Bundle
 from s2c_deploy.engine.host import Host
 from s2c_deploy.engine.identity import Identity, read_identity
-from s2c_deploy.engine.library import Library, quiet
+from s2c_deploy.engine.library import TARGETS, Library, quiet
 from s2c_deploy.engine.trust import Trust
 from s2c_deploy.errors import (
     EngineError,
     ForeignEngineError,
+    OutOfMemoryError,
     StaleEngineError,
     TamperedEngineError,
     TruncatedEngineError,
 )
-from s2c_deploy.files import atomic_write
+from s2c_deploy.inside import names_in, read_file, remove_file, size_of, write_file
 
-SIDECAR, LOG = ".json", ".log"
+ENGINE, SIDECAR, LOG = ".engine", ".json", ".log"
 _REBUILD = "build it again: s2c-deploy build"
 
 
@@ -92,7 +92,7 @@ class EngineStore:
                 "+".join(identity.profiles),
             )
         )
-        return self.bundle.path / identity.target / identity.graph / f"{name}.engine"
+        return self.bundle.path / identity.target / identity.graph / f"{name}{ENGINE}"
 
     def write(self, identity: Identity, data: bytes, *, tag: str, log: str = "") -> tuple[Path, Identity]:
         """Stores an engine that was just built; returns its path, and its identity with hash and size.
@@ -101,27 +101,39 @@ class EngineStore:
         """
         identity = replace(identity, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
         path = self.path(identity, tag)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EngineError(f"cannot write {path.parent}: {error.strerror}") from error
-        for file, content in ((path, data), (_beside(path, LOG), log.encode()), (_beside(path, SIDECAR), None)):
-            with atomic_write(file) as temporary:
-                temporary.write_bytes(identity.to_json().encode() if content is None else content)
+        self._write(path, data)
+        self._write(_beside(path, LOG), log.encode())
+        self._write(_beside(path, SIDECAR), identity.to_json().encode())
         self.trust.record(identity)
-        self._failure_log(identity).unlink(missing_ok=True)
+        self._remove(self._failure_log(identity))
         return path, identity
 
     def keep_failure(self, identity: Identity, log: str) -> Path:
         """Keeps the log of a build that gave no engine, until one does; returns where."""
         path = self._failure_log(identity)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            temporary.write_text(log)
+        self._write(path, log.encode())
         return path
 
     def _failure_log(self, identity: Identity) -> Path:
         return self.bundle.path / identity.target / f"failed-{identity.graph}.log"
+
+    def _parts(self, path: Path) -> tuple[str, ...]:
+        return path.relative_to(self.bundle.path).parts
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """The bundle may be from elsewhere: nothing is written through a link in it."""
+        try:
+            write_file(self.bundle.path, *self._parts(path), data=data)
+        except OSError as error:
+            raise EngineError(
+                f"cannot write {path}: {error.strerror}", hint="make room there, or copy the bundle to another place"
+            ) from error
+
+    def _remove(self, path: Path) -> None:
+        try:
+            remove_file(self.bundle.path, *self._parts(path))
+        except OSError as error:
+            raise EngineError(f"cannot delete {path}: {error.strerror}") from error
 
     def load(
         self, graph: str, *, target: str, precision: str, profile: str | None = None, sha256: str | None = None
@@ -140,7 +152,7 @@ class EngineStore:
                 if sha256 is not None and identity.sha256 != sha256:
                     continue
                 self._check_wanted(path, identity)
-                return VerifiedEngine(identity=identity, data=_read(path, identity))
+                return VerifiedEngine(identity=identity, data=self._read(path, identity))
             except EngineError as error:
                 problems.append(error)
         if problems:
@@ -156,8 +168,8 @@ class EngineStore:
     def remove(self, path: Path) -> None:
         """Deletes one engine and its record."""
         with suppress(EngineError):
-            self.trust.forget(_claimed(path).sha256)
-        _unlink(path)
+            self.trust.forget(self._claimed(path).sha256)
+        self._unlink(path)
 
     def entries(self, *, thorough: bool = True) -> list[Entry]:
         """Every engine file under the bundle, checked; thorough: its bytes, too."""
@@ -165,17 +177,18 @@ class EngineStore:
 
     def check(self, path: Path) -> Entry | None:
         """One engine file, checked; None if it is not there."""
-        return self._entry(path, thorough=True) if path.exists() else None
+        names = dict(names_in(self.bundle.path, *self._parts(path)[:-1]))
+        return self._entry(path, thorough=True) if path.name in names else None
 
     def _entry(self, path: Path, thorough: bool) -> Entry:
         identity = problem = None
         try:
-            identity = _claimed(path)
+            identity = self._claimed(path)
             self._check_wanted(path, self._trusted(path))
             if thorough:
-                _read(path, identity)
+                self._read(path, identity)
             else:
-                _check_size(path, identity)
+                self._check_size(path, identity)
         except EngineError as error:
             problem = error
         return Entry(path=path, identity=identity, problem=problem)
@@ -191,17 +204,60 @@ class EngineStore:
         # A damaged sidecar may claim the hash of an engine that is good.
         kept = {entry.identity.sha256 for entry in entries if entry not in doomed and entry.identity is not None}
         for entry in () if dry_run else doomed:
-            _unlink(entry.path)
+            self._unlink(entry.path)
             if entry.identity is not None and entry.identity.sha256 not in kept:
                 self.trust.forget(entry.identity.sha256)
         return doomed
 
     def _files(self, target: str, graph: str) -> Iterator[Path]:
-        yield from sorted(self.bundle.path.glob(f"{target}/{graph}/*.engine"))
+        """Engine files, without a look behind links: what is no folder has none in it."""
+        root = self.bundle.path
+        targets = [name for name, _ in names_in(root) if name in TARGETS and target in ("*", name)]
+        for folder in targets:
+            for name, _ in names_in(root, folder):
+                if graph in ("*", name):
+                    files = names_in(root, folder, name)
+                    yield from (root / folder / name / file for file, _ in files if file.endswith(ENGINE))
+
+    def _claimed(self, path: Path) -> Identity:
+        """What the sidecar says; nothing that anybody could not have written."""
+        sidecar = _beside(path, SIDECAR)
+        if sidecar.name not in dict(names_in(self.bundle.path, *self._parts(path)[:-1])):
+            raise ForeignEngineError(f"{path}: expected its identity in {sidecar.name}, found none", hint=_REBUILD)
+        return read_identity(self.bundle.path, *self._parts(sidecar))
+
+    def _unlink(self, path: Path) -> None:
+        """An engine and what stands beside it."""
+        for file in (path, _beside(path, SIDECAR), _beside(path, LOG)):
+            self._remove(file)
+
+    def _check_size(self, path: Path, identity: Identity) -> None:
+        try:
+            size = size_of(self.bundle.path, *self._parts(path))
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        _check_length(path, size, identity)
+
+    def _read(self, path: Path, identity: Identity) -> bytes:
+        """The file's bytes, of the size and hash on record."""
+        self._check_size(path, identity)
+        try:
+            data = read_file(self.bundle.path, *self._parts(path), limit=identity.size)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        except MemoryError:
+            raise OutOfMemoryError(f"{path}, {identity.size} bytes") from None
+        _check_length(path, len(data), identity)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != identity.sha256:
+            raise TamperedEngineError(
+                f"{path}: expected SHA-256 {identity.sha256}, found {digest}", hint=_REBUILD
+            )
+        return data
 
     def _trusted(self, path: Path) -> Identity:
         """The identity on this user's record for an engine file; its bytes are not looked at yet."""
-        claimed = _claimed(path)
+        claimed = self._claimed(path)
         known = self.trust.recorded(claimed.sha256)
         if known is None:
             raise ForeignEngineError(
@@ -280,53 +336,20 @@ def _runs_on(found: Identity, host: Host) -> bool:
     return mine == built and host.gpu == found.gpu
 
 
-def _claimed(path: Path) -> Identity:
-    """What the sidecar says; nothing that anybody could not have written."""
-    sidecar = _beside(path, SIDECAR)
-    if not sidecar.exists():
-        raise ForeignEngineError(f"{path}: expected its identity in {sidecar.name}, found none", hint=_REBUILD)
-    return read_identity(sidecar)
-
-
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def _unlink(path: Path) -> None:
-    """An engine and what stands beside it."""
-    for file in (path, _beside(path, SIDECAR), _beside(path, LOG)):
-        file.unlink(missing_ok=True)
+def _unreadable(path: Path, error: OSError) -> EngineError:
+    """What is no regular file was put there; what cannot be read may still be an engine."""
+    kind = TamperedEngineError if "expected a regular file" in str(error.strerror) else EngineError
+    return kind(f"{path}: {error.strerror}", hint=_REBUILD)
 
 
-def _check_size(path: Path, identity: Identity) -> None:
-    try:
-        found = path.lstat()
-    except OSError as error:
-        raise EngineError(f"cannot read {path}: {error.strerror}") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise TamperedEngineError(f"{path}: expected a regular file", hint=_REBUILD)
-    if found.st_size < identity.size:
-        raise TruncatedEngineError(
-            f"{path}: expected {identity.size} bytes, found {found.st_size}", hint=_REBUILD
-        )
-    if found.st_size > identity.size:
-        raise TamperedEngineError(f"{path}: expected {identity.size} bytes, found {found.st_size}", hint=_REBUILD)
-
-
-def _read(path: Path, identity: Identity) -> bytes:
-    """The file's bytes, of the size and hash on record."""
-    _check_size(path, identity)
-    try:
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
-            data = file.read(identity.size + 1)
-    except OSError as error:
-        raise EngineError(f"cannot read {path}: {error.strerror}") from error
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != identity.sha256:
-        raise TamperedEngineError(
-            f"{path}: expected SHA-256 {identity.sha256}, found {digest}", hint=_REBUILD
-        )
-    return data
+def _check_length(path: Path, size: int, identity: Identity) -> None:
+    if size != identity.size:
+        kind = TruncatedEngineError if size < identity.size else TamperedEngineError
+        raise kind(f"{path}: expected {identity.size} bytes, found {size}", hint=_REBUILD)
 
 
 def _differences(known: Identity, claimed: Identity) -> str:

@@ -12,22 +12,25 @@
         decoder.finish()                        # only now are the symbols to be trusted
 
 Arrays go to C without a copy and the GIL is released meanwhile.  One ``Tables`` may serve any number of
-threads; an ``Encoder`` or a ``Decoder`` belongs to one thread at a time.
+threads; an ``Encoder`` or a ``Decoder`` belongs to one thread at a time.  All three hold native memory: they
+cannot be copied or pickled, and closing waits for the threads that are in C.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from s2c_deploy.entropy.native import Buffer, DecoderInfo, EncodeOptions, as_bytes, library
 from s2c_deploy.entropy.tables import FrequencyTables
-from s2c_deploy.errors import BitstreamError, BundleError, EngineError, InputError
+from s2c_deploy.errors import BitstreamError, BundleError, EngineError, InputError, OutOfMemoryError
+from s2c_deploy.lifetime import Lifetime
 
 MAX_LANES_LOG2, MAX_PARTS_LOG2 = 6, 3
 _AUTO = 255
@@ -41,15 +44,24 @@ def _message(status: int) -> str:
     return str(library().s2c_strerror(status).decode("ascii"))
 
 
-class Tables:
+class _Native:
+    """What holds native memory."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} holds native memory and cannot be copied or pickled: make another one")
+
+
+class Tables(_Native):
     """Frequency tables in the form the C coder reads: checked once, read-only, shared among threads.
 
     Raises :class:`BundleError` if the C library refuses them, :class:`EngineError` if the library is missing or the
-    environment variable ``S2C_SIMD`` asks for instructions that it does not know or cannot use here.
+    environment variable ``S2C_SIMD`` asks for instructions that it does not know or cannot use here,
+    :class:`OutOfMemoryError` if memory does not suffice.
     """
 
     def __init__(self, tables: FrequencyTables) -> None:
         self._handle: int | None = None
+        self.lifetime = Lifetime("set of tables")
         self.frequencies = tables
         handle = ctypes.c_void_p()
         status = library().s2c_tables_create(
@@ -62,7 +74,7 @@ class Tables:
             ctypes.byref(handle),
         )
         if status == _MEMORY:
-            raise MemoryError(_message(status))
+            raise OutOfMemoryError("the coder's tables")
         if status == _SIMD:
             raise EngineError(
                 f"no coder for S2C_SIMD={os.environ.get('S2C_SIMD')}: {_message(status)}",
@@ -74,7 +86,7 @@ class Tables:
 
     @property
     def handle(self) -> int:
-        """The C pointer.  Raises :class:`InputError` after :meth:`close`."""
+        """The C pointer, good while ``lifetime`` is in use.  Raises :class:`InputError` after :meth:`close`."""
         if self._handle is None:
             raise InputError("these tables are closed")
         return self._handle
@@ -82,13 +94,17 @@ class Tables:
     @property
     def simd(self) -> str:
         """The instructions that code with these tables: ``avx2``, ``neon`` or ``scalar``.  All give the same bytes."""
-        return str(library().s2c_tables_simd(self.handle).decode("ascii"))
+        with self.lifetime.use():
+            return str(library().s2c_tables_simd(self.handle).decode("ascii"))
 
     def close(self) -> None:
-        """Frees the C object; no encoder or decoder may use it afterwards.  Closing twice is allowed."""
-        if self._handle is not None:
-            library().s2c_tables_free(self._handle)
-            self._handle = None
+        """Frees the C object once no encoder or decoder is in C with it; afterwards they raise :class:`InputError`.
+
+        Closing twice is allowed.
+        """
+        if self.lifetime.close() and self._handle is not None:
+            handle, self._handle = self._handle, None
+            library().s2c_tables_free(handle)
 
     def __enter__(self) -> Tables:
         return self
@@ -134,7 +150,7 @@ def _address(array: Any, wanted: np.dtype[Any], name: str) -> int:
     return int(_check_array(array, wanted, name).ctypes.data)
 
 
-class Encoder:
+class Encoder(_Native):
     """Collects batches and codes them into one payload.
 
     The coder works backward from the last symbol, so nothing is coded before :meth:`finish`; until then the
@@ -178,19 +194,20 @@ class Encoder:
         table, self._table = (ctypes.c_size_t * len(self._table))(*self._table), []
         out = np.empty(lib.s2c_encode_bound(sum(table[2::3])), np.uint8)
         written = ctypes.c_size_t()
-        status = lib.s2c_encode(
-            self._tables.handle,
-            EncodeOptions(
-                _AUTO if lanes_log2 is None else lanes_log2, _AUTO if parts_log2 is None else parts_log2, threads
-            ),
-            table,
-            len(kept),
-            out.ctypes.data,
-            out.size,
-            ctypes.byref(written),
-        )
+        with self._tables.lifetime.use():
+            status = lib.s2c_encode(
+                self._tables.handle,
+                EncodeOptions(
+                    _AUTO if lanes_log2 is None else lanes_log2, _AUTO if parts_log2 is None else parts_log2, threads
+                ),
+                table,
+                len(kept),
+                out.ctypes.data,
+                out.size,
+                ctypes.byref(written),
+            )
         if status == _MEMORY:
-            raise MemoryError(_message(status))
+            raise OutOfMemoryError(f"coding {sum(table[2::3])} symbols")
         if status in (_INDEX, _SYMBOL, _SKIPPED):
             raise InputError(f"cannot encode: {_message(status)}")
         if status != _OK:
@@ -226,11 +243,11 @@ def _payload_error(status: int, size: int, info: DecoderInfo | None) -> Bitstrea
     return BitstreamError(field, expected=expected, found=found + ")")
 
 
-class Decoder:
+class Decoder(_Native):
     """Decodes one payload, batch by batch; with up to ``threads`` threads if it is large enough to have parts.
 
     Raises :class:`BitstreamError` if the head of the payload is malformed.  After any error the decoder
-    stays in it.
+    stays in it.  A call while another thread is in one is an :class:`InputError`.
     """
 
     def __init__(self, tables: Tables, payload: Buffer, *, threads: int = 1) -> None:
@@ -238,10 +255,12 @@ class Decoder:
         self._tables = tables
         self._payload = as_bytes(payload)  # the C object reads it in place
         self._read = library().s2c_decoder_read
+        self._one = threading.Lock()
         handle = ctypes.c_void_p()
-        status = library().s2c_decoder_create(
-            tables.handle, self._payload.ctypes.data, self._payload.size, ctypes.byref(handle)
-        )
+        with tables.lifetime.use():
+            status = library().s2c_decoder_create(
+                tables.handle, self._payload.ctypes.data, self._payload.size, ctypes.byref(handle)
+            )
         self._handle = handle.value
         self._check(status)
         if threads > 1:
@@ -262,8 +281,13 @@ class Decoder:
         target = _address(out, _INT16, "out")
         if out.shape != indexes.shape:
             raise InputError(f"out and indexes differ in shape: {out.shape} and {indexes.shape}")
-        self._tables.handle  # noqa: B018 - raises if the tables were closed under this decoder
-        status = self._read(self._handle, source, indexes.size, target)
+        if not self._one.acquire(blocking=False):
+            raise InputError("this decoder is reading in another thread", hint="make one for each thread")
+        try:
+            with self._tables.lifetime.use():
+                status = self._read(self._handle, source, indexes.size, target)
+        finally:
+            self._one.release()
         if status != _OK:
             self._check(status)
         return out
@@ -282,7 +306,7 @@ class Decoder:
         if status == _OK:
             return
         if status == _MEMORY:
-            raise MemoryError(_message(status))
+            raise OutOfMemoryError("the coder's state")
         if status == _INDEX:
             raise InputError(f"cannot decode: {_message(status)}")
         if status not in _PAYLOAD_ERRORS:

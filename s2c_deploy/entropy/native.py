@@ -121,7 +121,10 @@ def as_bytes(data: Buffer) -> np.ndarray[Any, np.dtype[np.uint8]]:
         if not data.flags.c_contiguous:
             raise InputError("the array is not C-contiguous", hint="pass numpy.ascontiguousarray(array)")
         return data.reshape(-1).view(np.uint8)
-    view = memoryview(data)
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise InputError(f"expected bytes, found {type(data).__name__}") from None
     if not view.c_contiguous:
         raise InputError("the buffer is not C-contiguous", hint="pass bytes(buffer)")
     return np.frombuffer(view, np.uint8)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from s2c_deploy.engine.host import this_host
 from s2c_deploy.errors import DependencyError, EngineError, InputError
+from s2c_deploy.onnx_graph import OnnxGraph
 from s2c_deploy.runtime.runner import Runner
 
 
@@ -131,13 +132,15 @@ def choose_backend(name: str) -> str:
 
 
 def open_runner(
-    graph: Path, *, backend: str, threads: int = 0, channels_last: bool = False, precision: str = "auto"
+    graph: OnnxGraph | Path, *, backend: str, threads: int = 0, channels_last: bool = False, precision: str = "auto"
 ) -> Runner:
-    """A runner of an .onnx file on one of the usable backends (``choose_backend``) that run such files.
+    """A runner of a graph on one of the usable backends (``choose_backend``) that run .onnx files.
 
+    graph: in memory, as ``Bundle.read_graph`` gives it, or a file of the user's own, which is trusted as it is;
     threads: 0 lets the engine choose; channels_last: PyTorch's memory layout (other engines choose their own);
     precision: one of PRECISIONS.  EngineError when the engine cannot run the graph in that precision here.
     """
+    graph = OnnxGraph.read(graph) if isinstance(graph, Path) else graph
     if precision not in PRECISIONS:
         raise InputError(f"precision: expected {' or '.join(PRECISIONS)}, found {precision!r}")
     if backend not in BACKENDS or backend in ENGINE_BACKENDS:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
 from s2c_deploy.engine.profiles import DEFAULT_PROFILE
-from s2c_deploy.errors import DependencyError, EngineError
+from s2c_deploy.errors import DependencyError, EngineError, OutOfMemoryError
+from s2c_deploy.onnx_graph import OnnxGraph
 from s2c_deploy.runtime.backends import PROVIDERS
-from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
+from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec, lacks_memory
 
 #: Most pictures in one call: the known answers come in fours.
 _BATCH = 4
@@ -20,11 +20,11 @@ _RECORD = "session.record_ep_graph_assignment_info"
 
 
 class OnnxRuntimeRunner(Runner):
-    """Runs the .onnx file as it is; threads: of the CPU, 0 lets the library choose."""
+    """Runs the graph as it is; threads: of the CPU, 0 lets the library choose."""
 
     precision = "float32"
 
-    def __init__(self, graph: Path, *, backend: str = "onnxruntime", threads: int = 0) -> None:
+    def __init__(self, graph: OnnxGraph, *, backend: str = "onnxruntime", threads: int = 0) -> None:
         self.backend = backend
         wanted = PROVIDERS[backend]
         if wanted[0] not in ort.get_available_providers():
@@ -39,7 +39,7 @@ class OnnxRuntimeRunner(Runner):
         return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
 
 
-def _session(graph: Path, wanted: tuple[str, ...], threads: int) -> ort.InferenceSession:
+def _session(graph: OnnxGraph, wanted: tuple[str, ...], threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -50,11 +50,13 @@ def _session(graph: Path, wanted: tuple[str, ...], threads: int) -> ort.Inferenc
     try:
         inputs = []
         if wanted[0] == "TensorrtExecutionProvider":
-            reader = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+            reader = ort.InferenceSession(graph.data, options, providers=["CPUExecutionProvider"])
             inputs = [{"name": node.name, "shape": node.shape} for node in reader.get_inputs()]
         chosen = [(name, provider_options(name, inputs)) for name in wanted]
-        session = ort.InferenceSession(str(graph), options, providers=chosen)
+        session = ort.InferenceSession(graph.data, options, providers=chosen)
     except Exception as error:
+        if lacks_memory(error):
+            raise OutOfMemoryError(f"{graph.name} on ONNX Runtime") from error
         raise EngineError(f"ONNX Runtime cannot load {graph.name}: {error}") from error
     # A session that fails while it runs would open another one on the CPU.
     session.disable_fallback()

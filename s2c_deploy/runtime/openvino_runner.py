@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
-import openvino as ov
+from s2c_deploy.errors import EngineError, OutOfMemoryError
+from s2c_deploy.onnx_graph import OnnxGraph
+from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec, lacks_memory
 
-from s2c_deploy.errors import EngineError
-from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
+
+@contextmanager
+def _unreported() -> Iterator[None]:
+    """Hides OpenVINO's telemetry package from its import, which else sends an event to its maker's analytics."""
+    name = "openvino_telemetry"
+    if "openvino" in sys.modules or name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # what Python takes for a module that cannot be imported
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+with _unreported():
+    import openvino as ov
+
+#: Kernels that the plugin keeps by shape, a graph: unbounded they are 4 MB for every new size of picture.
+_KEPT_SHAPES = "8"
 
 
 class OpenVinoRunner(Runner):
-    """Runs the .onnx file in float32 or bfloat16; threads: 0 lets the library choose."""
+    """Runs the graph in float32 or bfloat16; threads: 0 lets the library choose.
+
+    Threads that call at once get an infer request each; requests are kept for the next calls.
+    """
 
     backend = "openvino"
 
-    def __init__(self, graph: Path, *, threads: int = 0, precision: str = "float32") -> None:
+    def __init__(self, graph: OnnxGraph, *, threads: int = 0, precision: str = "float32") -> None:
         # The CPU plugin's own default is bfloat16 where the processor has it, which would break the exact graphs.
         hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
         # Bound to cores, as is its default, the threads of every process stand on the same ones, whatever else is idle.
@@ -24,14 +50,17 @@ class OpenVinoRunner(Runner):
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,
+            "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_SHAPES,
         }
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
         try:
             core = ov.Core()
-            source = core.read_model(str(graph))
+            source = core.read_model(graph.data, b"")
             self._model = core.compile_model(source, "CPU", config)
         except Exception as error:
+            if lacks_memory(error):
+                raise OutOfMemoryError(f"{graph.name} on OpenVINO") from error
             raise EngineError(f"OpenVINO cannot load {graph.name}: {error}") from error
         # A processor without bfloat16 gets float32 instead, and is not told.
         found = self._model.get_property("INFERENCE_PRECISION_HINT")
@@ -45,12 +74,20 @@ class OpenVinoRunner(Runner):
         # Compiling merges tensors and with them their names; the order of inputs and outputs stays the file's.
         self.inputs = tuple(_spec(port) for port in source.inputs)
         self.outputs = tuple(_spec(port) for port in source.outputs)
-        self._request = self._model.create_infer_request()
+        #: Requests that no thread is using; a deque's ends are safe to take from and put back at from any thread.
+        self._idle: deque[Any] = deque()
 
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         ordered = {i: inputs[spec.name] for i, spec in enumerate(self.inputs)}
-        results = self._request.infer(ordered, share_inputs=True, share_outputs=False)
-        return {spec.name: results[i] for i, spec in enumerate(self.outputs)}
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._model.create_infer_request()
+        # A request that failed is not put back.
+        results = request.infer(ordered, share_inputs=True, share_outputs=False)
+        named = {spec.name: results[i] for i, spec in enumerate(self.outputs)}
+        self._idle.append(request)
+        return named
 
 
 def _spec(port: ov.Output) -> TensorSpec:

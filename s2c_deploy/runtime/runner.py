@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import re
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from s2c_deploy.errors import EngineError
+from s2c_deploy.errors import EngineError, OutOfMemoryError, S2CError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 FloatArray = npt.NDArray[np.float32]
 #: An output of g_s where its graph rounds by itself: uint8, batch x H x W x 3.
@@ -33,6 +40,19 @@ class TensorSpec:
         )
 
 
+#: How engines say that an allocation failed; none has an exception of its own for it.
+_MEMORY_WORDS = re.compile(
+    r"bad_?alloc|(out of|not enough|insufficient|failed to allocate|can't allocate|cannot allocate|could not allocate"
+    r"|unable to allocate) memory|failed to allocate|bfc_?arena|could not create a (memory|primitive)",
+    re.IGNORECASE,
+)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an engine's exception means that memory did not suffice."""
+    return isinstance(error, MemoryError) or bool(_MEMORY_WORDS.search(str(error)))
+
+
 class CallTimes(NamedTuple):
     """Seconds of one call on a device: from its first copy to its last by the device's clock; and until the host had
     enqueued it.  Where the second is the larger, the device waits for the host."""
@@ -41,24 +61,44 @@ class CallTimes(NamedTuple):
     enqueue: float
 
 
+_alive: weakref.WeakSet[Runner] = weakref.WeakSet()
+
+
+def _keep_for_ever() -> None:
+    """In a forked process, whose engines' threads are not there: freeing an engine would wait for them, or crash."""
+    for runner in list(_alive):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(runner))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_for_ever)
+
+
 class Runner(ABC):
     """One graph on one engine.
 
-    backend: the name asked for; provider: what really runs, as the engine reports it; precision: of its arithmetic.
-    A runner belongs to one thread at a time.
+    backend: the name asked for; provider: what really runs, as the engine reports it; precision: of its arithmetic;
+    shared: whether several threads may call it at once (on a GPU one belongs to one thread at a time).
+    It holds an engine's memory, so it cannot be copied or pickled.
     """
 
     backend: str
     provider: str
     precision: str
+    shared: bool = True
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+    def __new__(cls, *_args: object, **_options: object) -> Self:
+        runner = super().__new__(cls)
+        _alive.add(runner)
+        return runner
 
     def __call__(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Runs the graph.  Arrays are C-contiguous float32; outputs of their TensorSpec's dtype.
 
         An engine on a GPU may keep outputs there that the next graph wants (``DeviceArray``).  EngineError on a wrong
-        name, dtype or shape, and when the engine fails.
+        name, dtype or shape, and when the engine fails; OutOfMemoryError when memory does not suffice.
         """
         names = {spec.name for spec in self.inputs}
         if set(inputs) != names:
@@ -71,10 +111,12 @@ class Runner(ABC):
                 )
         try:
             return self._run(inputs)
-        except EngineError:
+        except S2CError:
             raise
         except Exception as error:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
+            if lacks_memory(error):
+                raise OutOfMemoryError(f"{shapes} on {self.provider}") from error
             raise EngineError(f"{self.provider} cannot run on {shapes}: {error}") from error
 
     @abstractmethod
@@ -91,6 +133,9 @@ class Runner(ABC):
     def close(self) -> None:
         """Frees what the engine holds; the default has nothing to free."""
         return
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: open another one")
 
     def __enter__(self) -> Runner:
         return self

@@ -1,4 +1,4 @@
-"""PyTorch: runs the bundle's own .onnx files, node by node.
+"""PyTorch: runs the bundle's own .onnx graphs, node by node.
 
 The graphs, not the original modules, are the contract of a bundle; executing the very same file on PyTorch's kernels
 makes PyTorch one more engine to hold the others against, and needs no weights beside the bundle.
@@ -6,8 +6,8 @@ makes PyTorch one more engine to hold the others against, and needs no weights b
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -17,9 +17,12 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 from torch.nn import functional as F
 
-from s2c_deploy.errors import EngineError
-from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
+from s2c_deploy.errors import EngineError, OutOfMemoryError
+from s2c_deploy.onnx_graph import OnnxGraph
+from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec, lacks_memory
 
+#: The process that PyTorch was imported in.
+_HOME = os.getpid()
 _Attributes = Mapping[str, Any]
 
 
@@ -107,7 +110,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
 
 
 class TorchRunner(Runner):
-    """Runs an .onnx file on PyTorch's CPU kernels; threads: 0 keeps the process's setting.
+    """Runs an .onnx graph on PyTorch's CPU kernels; threads: 0 keeps the process's setting.
 
     The thread count is the process's: PyTorch has no other.  channels_last: the memory layout of inputs and kernels.
     precision: float32, or bfloat16 by autocast (slow where the processor does not multiply it).
@@ -116,14 +119,19 @@ class TorchRunner(Runner):
     backend = "torch"
 
     def __init__(
-        self, graph: Path, *, threads: int = 0, channels_last: bool = False, precision: str = "float32"
+        self, graph: OnnxGraph, *, threads: int = 0, channels_last: bool = False, precision: str = "float32"
     ) -> None:
         self.precision = precision
-        if threads:
+        if os.getpid() != _HOME:
+            # A fork of the process that had PyTorch's threads: they are not here, and it would wait for them for ever.
+            torch.set_num_threads(1)
+        elif threads:
             torch.set_num_threads(threads)
         try:
-            model = onnx.load(graph)
+            model = onnx.load_model_from_string(graph.data)
         except Exception as error:
+            if lacks_memory(error):
+                raise OutOfMemoryError(f"{graph.name} on PyTorch") from error
             raise EngineError(f"PyTorch cannot load {graph.name}: {error}") from error
         if not model.graph.output:
             raise EngineError(f"PyTorch cannot load {graph.name}: expected a graph, found none")

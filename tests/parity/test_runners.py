@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-import torch
 from onnx import numpy_helper
 
 from s2c_deploy.bundle import Bundle, exact_graphs, graph_names, load_arrays, npz_bytes, open_bundle
@@ -130,15 +129,11 @@ def test_exact_graphs_agree_over_their_whole_ranges(
 @pytest.mark.parametrize("backend", ENGINES)
 def test_threads_and_memory_layout_do_not_matter(bundle: Bundle, backend: str) -> None:
     answers = load_arrays(bundle.path / KNOWN_ANSWERS)
-    before = torch.get_num_threads()
-    try:
-        for threads, last in ((1, False), (2, True)):
-            for name in ("h_s", "context_4_anchor"):
-                graph = bundle.graph(name)
-                with open_runner(graph, backend=backend, threads=threads, channels_last=last) as runner:
-                    assert compare(name, runner, probe_from_arrays(name, answers), exact=True).differing == 0
-    finally:
-        torch.set_num_threads(before)
+    for threads, last in ((1, False), (2, True)):
+        for name in ("h_s", "context_4_anchor"):
+            graph = bundle.graph(name)
+            with open_runner(graph, backend=backend, threads=threads, channels_last=last) as runner:
+                assert compare(name, runner, probe_from_arrays(name, answers), exact=True).differing == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no such question outside Linux")
@@ -158,17 +153,13 @@ def test_no_thread_is_bound_to_a_core(bundle: Bundle, backend: str, threads: int
             time.sleep(0.001)
         return seen
 
-    before = torch.get_num_threads()
-    try:
-        runner = open_runner(bundle.graph("g_s"), backend=backend, threads=threads)
-        with ThreadPoolExecutor(1) as pool, runner:
+    runner = open_runner(bundle.graph("g_s"), backend=backend, threads=threads)
+    with ThreadPoolExecutor(1) as pool, runner:
+        runner(inputs)
+        watching = pool.submit(watch)
+        while not watching.done():
             runner(inputs)
-            watching = pool.submit(watch)
-            while not watching.done():
-                runner(inputs)
-            assert watching.result() == {frozenset(usable)}
-    finally:
-        torch.set_num_threads(before)
+        assert watching.result() == {frozenset(usable)}
 
 
 # wrong calls

@@ -8,9 +8,10 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from s2c_deploy import bitstream
+from s2c_deploy import bitstream, presets
 from s2c_deploy.bitstream import Stream, Tile, pack, parse, tile_count, tile_grid
 from s2c_deploy.entropy.native import crc32c
 from s2c_deploy.errors import BitstreamError, InputError
@@ -312,14 +313,45 @@ def test_tiles_of_which_nothing_was_coded() -> None:
 
 def test_max_pixels() -> None:
     data = build(b"a", width=100, height=50, tile=0)
-    assert parse(data, max_pixels=5000).width == 100
-    error = refused(data, max_pixels=4999)
-    assert (error.field, error.expected) == ("dimensions", "at most 4999 pixels")
-    assert error.found == "100x50"
+    assert parse(data, max_pixels=128 * 64).width == 100
+    error = refused(data, max_pixels=128 * 64 - 1)
+    assert (error.field, error.expected) == ("dimensions", "at most 8191 pixels")
+    assert error.found == "100x50, with its padding 128x64"
+
+
+def test_a_thin_picture_counts_with_its_padding() -> None:
+    data = build(b"a", width=1, height=65535, tile=0)
+    assert refused(data, max_pixels=65535).found == "1x65535, with its padding 64x65536"
+    assert parse(data, max_pixels=64 * 65536).height == 65535
+
+
+def test_a_tile_has_a_lower_limit_than_a_picture() -> None:
+    large = build(b"a", width=8192, height=8192, tile=0)
+    assert refused(large).expected == f"at most {2**25} pixels a tile"
+    assert parse(large, max_pixels=2**26).width == 8192
+    assert parse(build(*[b""] * 4, width=8192, height=8192, tile=64)).width == 8192
+
+
+@pytest.mark.parametrize("data", ["photo.s2c", Path("photo.s2c"), None, 3, [1, 2], memoryview(GOLDEN)[::2]], ids=repr)
+def test_what_is_no_bytes(data: object) -> None:
+    with pytest.raises(InputError, match=r"stream: expected its bytes, found \w+") as caught:
+        parse(data)  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("data", [bytearray(GOLDEN), memoryview(GOLDEN), np.frombuffer(GOLDEN, np.uint8)], ids=type)
+def test_what_is_like_bytes(data: bytes) -> None:
+    assert parse(data) == GOLDEN_STREAM
+
+
+@pytest.mark.parametrize("tile", [64.0, "64", True, None, -64, 65])
+def test_tiles_are_whole_multiples_of_64(tile: object) -> None:
+    with pytest.raises(InputError, match="tile size"):
+        tile_grid(100, 100, tile)  # type: ignore[arg-type]
 
 
 def test_huge_dimensions() -> None:
-    assert bitstream.DEFAULT_MAX_PIXELS == 2**27
+    assert (presets.MAX_PIXELS, presets.MAX_TILE_PIXELS) == (2**27, 2**25)
     data = build(b"a", width=65535, height=65535, tile=0)
     assert refused(data).field == "dimensions"
     assert peak_of_refusal(data) < 20_000

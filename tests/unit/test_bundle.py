@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from s2c_deploy import manifest as module
+from s2c_deploy import replace
 from s2c_deploy.bundle import Gains, exact_graphs, graph_names, npz_bytes, open_bundle, write_bundle
 from s2c_deploy.codec import Codec
 from s2c_deploy.errors import BundleError, EngineError, InputError
@@ -311,6 +312,81 @@ def test_a_wrong_fingerprint(copy: Path) -> None:
     assert "0" * 64 in message
 
 
+Change = Callable[[dict[str, Any]], object]
+SHA = "0" * 64
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(schema_version=True),
+        lambda m: m.update(weights_sha256="x" * 64),
+        lambda m: m.update(weights_sha256="\ud800"),
+        lambda m: m.update(weights_sha256=SHA.upper().replace("0", "A")),
+        lambda m: m.update(weights_sha256=f"{SHA}\n"),
+        lambda m: m.update(fingerprint="0"),
+        lambda m: m.update(name="red \x1b[31m alert"),
+        lambda m: m.update(name="\ud800"),
+        lambda m: m.update(name=""),
+        lambda m: m["tools"].update(torch=2),
+        lambda m: m["tools"].update({"a\nb": "1"}),
+        lambda m: m["files"].update({"a" * 300: {"size": 1, "sha256": SHA}}),
+        lambda m: m["files"].update({".hidden": {"size": 1, "sha256": SHA}}),
+        lambda m: m["files"].update({"a b\n": {"size": 1, "sha256": SHA}}),
+        lambda m: m["files"]["g_s.onnx"].update(size=True),
+        lambda m: m["files"]["g_s.onnx"].update(size=1e3),
+        lambda m: m["files"]["g_s.onnx"].update(sha256="0"),
+        lambda m: m["files"]["tables.npz"].update(size=2**30),
+        lambda m: m["graphs"]["g_s"].update(precision="float64"),
+        lambda m: m["graphs"]["g_s"].update(inputs=[]),
+        lambda m: m["graphs"]["g_s"].update(inputs={}),
+        lambda m: m["graphs"]["g_s"]["inputs"][0].update(name=3),
+        lambda m: m["graphs"]["g_s"]["inputs"][0].update(shape=[0]),
+        lambda m: m["graphs"]["g_s"]["inputs"][0].update(shape=[True]),
+        lambda m: m["graphs"]["g_s"]["outputs"][0].update(dtype="float64"),
+        lambda m: m["graphs"].update({"a\nb": m["graphs"]["g_s"]}),
+        lambda m: m["model"].update(latent_channels=10**400),
+        lambda m: m["model"].update(latent_channels=2**17),
+        lambda m: m["model"].update(widths=[1, 2]),
+        lambda m: m["model"].update(depths=[1] * 1000),
+        lambda m: m["model"].update(lmbdas=["a"] * 8),
+        lambda m: m["model"].update(lmbdas=[0.1, True]),
+        lambda m: m["model"].update(lmbdas=[0.0]),
+        lambda m: m["model"].update(lmbdas=[0.1] * 1000),
+        lambda m: m["model"].update(spatial_norm="no"),
+        lambda m: m["model"].update(preset="unknown"),
+        lambda m: m["exactness"].update(limit=2**25),
+        lambda m: m["exactness"].update(layers={"a": {"bound": True}}),
+        lambda m: m["float16"]["gate"].update(loss_db={"1": {"g_a": "x"}}),
+        lambda m: m["float16"]["gate"].update(loss_db={}),
+        lambda m: m["float16"]["graphs"]["g_s"].update(float32_nodes={"a": 1}),
+    ],
+)
+def test_a_manifest_of_impossible_values(copy: Path, change: Change) -> None:
+    edit(copy, change)
+    message = refused(copy)
+    assert len(message) < 600
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        lambda text: text.encode("utf-16"),
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.encode("latin-1").replace(b"conv-tiny", b"conv-t\xefny", 1),
+        lambda text: text.rstrip()[:-1].encode() + b',"name":"other"}',
+        lambda text: text.encode().replace(b'"bound": ', b'"bound": NaN, "b": ', 1),
+        lambda text: text.encode().replace(b'"bound": ', b'"bound": 1e999, "b": ', 1),
+        lambda text: text.rstrip()[:-1].encode() + b',"later":Infinity}',
+    ],
+    ids=["utf-16", "mark", "latin-1", "twice", "nan", "1e999", "infinity"],
+)
+def test_a_manifest_that_readers_would_read_differently(copy: Path, rewrite: Callable[[str], bytes]) -> None:
+    (copy / MANIFEST).write_bytes(rewrite((copy / MANIFEST).read_text()))
+    assert "expected JSON in UTF-8" in refused(copy)
+
+
 # --- the files
 
 
@@ -538,13 +614,15 @@ FILES = {"a.onnx": b"a" * 10, "tables.npz": b"t", "known_answers.npz": b"k"}
 
 
 def describe(entries: dict[str, dict[str, object]]) -> dict[str, Any]:
-    graphs = {"a": {"file": "a.onnx", "exact": True, "precision": "float32"}}
-    exactness = {"layers": {"a": {"bound": 1}}}
+    tensor = {"name": "x", "dtype": "float32", "shape": ["batch", 3]}
+    a = {"file": "a.onnx", "exact": True, "precision": "float32", "inputs": [tensor], "outputs": [tensor]}
+    graphs = {"a": a}
+    exactness = {"limit": 2**24, "layers": {"a": {"bound": 1}}}
     return {
         "schema_version": 1,
         "name": "x",
         "model": {},
-        "weights_sha256": "w",
+        "weights_sha256": "5" * 64,
         "files": entries,
         "graphs": graphs,
         "exactness": exactness,
@@ -599,6 +677,8 @@ def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(tmp_path: Path, m
     ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, replacement)
+            # As on a file system that cannot exchange two folders (tests/unit/test_replace.py has both ways).
+            patch.setattr(replace, "_exchanged", lambda *_: False)
             with pytest.raises(InputError, match="No space left"):
                 write_bundle(path, {**FILES, "a.onnx": b"new"}, describe)
         assert os.listdir(tmp_path) == ["x"], name

@@ -27,6 +27,7 @@ from s2c_deploy.export.precision.rounding import rounded_graph
 from s2c_deploy.export.precision.typed import folded, typed_graph
 from s2c_deploy.manifest import FLOAT_GRAPHS
 from s2c_deploy.networks import Networks
+from s2c_deploy.onnx_graph import OnnxGraph
 from s2c_deploy.runtime.onnxruntime_runner import OnnxRuntimeRunner
 from s2c_deploy.runtime.runner import Runner
 
@@ -73,7 +74,7 @@ def half_graphs(
         plans = {}
         for name in FLOAT_GRAPHS:
             progress(f"measuring the nodes of {name}")
-            model = folded(onnx.load(bundle.graph(name)))
+            model = folded(onnx.load_model_from_string(bundle.read_graph(name).data))
             # A gain that multiplies the output changes nothing before it: one quality tells all of g_a.
             rows = list(references.values())[-1:] if name == "g_a" else references.values()
             calls = [r.calls[name] for row in rows for r in row]
@@ -188,11 +189,11 @@ class _Search:
         check_file(path)
         self._run_file(plan, path)
         rounded = _save(rounded_graph(typed), self._folder, plan.name)
-        self._half[plan.name] = OnnxRuntimeRunner(rounded, threads=self._threads)
+        self._half[plan.name] = OnnxRuntimeRunner(OnnxGraph.read(rounded), threads=self._threads)
 
     def _run_file(self, plan: _Plan, path: Path) -> None:
         """The file itself in ONNX Runtime, which loads and casts as written, though it rounds little on a CPU."""
-        with OnnxRuntimeRunner(path, threads=self._threads) as run:
+        with OnnxRuntimeRunner(OnnxGraph.read(path), threads=self._threads) as run:
             if plan.io != "float32":  # runners take float32 only; that it loads must do
                 return
             reference = next(iter(self._references.values()))[0]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,6 +12,7 @@ from onnx import helper
 
 from s2c_deploy.export.precision.rounding import MOVES, rounding
 from s2c_deploy.export.precision.typed import FLOAT, folded, is_gain, values_of_type
+from s2c_deploy.onnx_graph import OnnxGraph
 from s2c_deploy.runtime.onnxruntime_runner import OnnxRuntimeRunner
 from s2c_deploy.runtime.runner import FloatArray
 
@@ -64,15 +63,12 @@ def node_ranges(
     weights = {tensor.name for tensor in source.graph.initializer}
     probe = _with_twins(source, floats)
     totals: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "probe.onnx"
-        onnx.save(probe, path)
-        with OnnxRuntimeRunner(path, threads=threads) as run:
-            for call in calls:
-                for name, value in run(call).items():
-                    before = totals.get(name, 0.0)
-                    found = float(value) if np.isfinite(value) else math.inf
-                    totals[name] = max(before, found) if name.endswith(_LARGEST) else before + found
+    with OnnxRuntimeRunner(OnnxGraph(name="probe.onnx", data=probe.SerializeToString()), threads=threads) as run:
+        for call in calls:
+            for name, value in run(call).items():
+                before = totals.get(name, 0.0)
+                found = float(value) if np.isfinite(value) else math.inf
+                totals[name] = max(before, found) if name.endswith(_LARGEST) else before + found
     ranges, gains = [], set()
     for node in source.graph.node:
         values = [v for v in (*node.input, *node.output) if v in floats and v not in weights and not is_gain(v)]
