@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from s2c_deploy.bundle import Bundle, open_bundle
 from s2c_deploy.cli.benching import weights_of
 from s2c_deploy.export.checkpoint import load_checkpoint
-from s2c_deploy.image import list_images, read_image
+from s2c_deploy.image import read_image
+from s2c_deploy.listing import list_images
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.entropy_model import GroupContext
 from s2c_deploy.models.model import INDEX_GAIN

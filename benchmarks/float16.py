@@ -26,7 +26,8 @@ from s2c_deploy.bundle import Bundle, open_bundle
 from s2c_deploy.codec import Codec, Pixels
 from s2c_deploy.export.precision.half import LIMIT_DB
 from s2c_deploy.export.precision.rounding import rounded_graph
-from s2c_deploy.image import list_images, read_image
+from s2c_deploy.image import read_image
+from s2c_deploy.listing import list_images
 from s2c_deploy.manifest import FLOAT_GRAPHS
 from s2c_deploy.metrics import bd_rate, psnr
 from s2c_deploy.networks import Networks

@@ -129,7 +129,8 @@ def _pictures(context: Context) -> Iterator[tuple[str, Pixels]]:
     for path in arrays:
         yield path.stem, np.load(path)[: context.side, : context.side]
     if not arrays:
-        from s2c_deploy.image import list_images, read_image
+        from s2c_deploy.image import read_image
+        from s2c_deploy.listing import list_images
 
         for path in list_images(context.images)[: context.pictures]:
             yield path.stem, np.ascontiguousarray(read_image(path).pixels[: context.side, : context.side])

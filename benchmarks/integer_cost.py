@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from s2c_deploy.export.checkpoint import load_checkpoint
-from s2c_deploy.image import list_images, read_image
+from s2c_deploy.image import read_image
+from s2c_deploy.listing import list_images
 from s2c_deploy.metrics import bd_rate
 from s2c_deploy.models import S2CModel
 from s2c_deploy.presets import ALIGNMENT

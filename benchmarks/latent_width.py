@@ -19,7 +19,8 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from s2c_deploy.image import list_images, read_image
+from s2c_deploy.image import read_image
+from s2c_deploy.listing import list_images
 from s2c_deploy.models import S2CModel
 from s2c_deploy.presets import PRESETS, model_config
 from s2c_deploy.train import hold_out, open_cache

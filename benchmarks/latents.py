@@ -14,7 +14,8 @@ import numpy.typing as npt
 from rich.progress import track
 
 from s2c_deploy import Codec
-from s2c_deploy.image import list_images, read_image
+from s2c_deploy.image import read_image
+from s2c_deploy.listing import list_images
 
 
 def mosaic(pictures: list[npt.NDArray[np.uint8]], width: int, height: int) -> npt.NDArray[np.uint8]:

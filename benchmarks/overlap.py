@@ -22,7 +22,8 @@ from rich.progress import Progress
 
 from s2c_deploy import Codec
 from s2c_deploy.codec import Pixels
-from s2c_deploy.image import Image, list_images, read_image, write_image
+from s2c_deploy.image import Image, read_image, write_image
+from s2c_deploy.listing import list_images
 from s2c_deploy.pipeline import ahead
 
 

@@ -25,7 +25,7 @@ from s2c_deploy.evaluation.tables import Table, bd_rate_table, markdown, notes, 
 from s2c_deploy.export.checkpoint import load_checkpoint
 from s2c_deploy.export.exporter import export_bundle
 from s2c_deploy.files import atomic_write
-from s2c_deploy.image import list_images
+from s2c_deploy.listing import list_images
 
 WEIGHTS, RESULTS = Path("export"), Path("benchmarks/results") / __version__
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"

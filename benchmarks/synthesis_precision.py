@@ -17,7 +17,8 @@ import torch
 from rich.progress import track
 
 from s2c_deploy import Codec
-from s2c_deploy.image import list_images, read_image
+from s2c_deploy.image import read_image
+from s2c_deploy.listing import list_images
 from s2c_deploy.metrics import bd_rate, psnr
 
 PRECISIONS = ("float32", "bfloat16")

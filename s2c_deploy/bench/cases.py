@@ -12,7 +12,8 @@ import numpy as np
 from s2c_deploy.bitstream import round_quality
 from s2c_deploy.codec import Pixels
 from s2c_deploy.errors import InputError
-from s2c_deploy.image import list_images, read_image
+from s2c_deploy.image import read_image
+from s2c_deploy.listing import list_images, name_of
 from s2c_deploy.presets import MAX_PIXELS
 
 #: Names of sizes, width x height.
@@ -55,9 +56,13 @@ def parse_size(text: str) -> tuple[int, int]:
     return size
 
 
-def photographs(folder: Path, limit: int | None = None) -> list[Source]:
-    """The pictures of a folder; InputError where there is none or one cannot be read."""
-    return [Source(name=path.name, pixels=read_image(path).pixels) for path in list_images(folder)[:limit]]
+def photographs(folder: Path, limit: int | None = None, *, follow_links: bool = False) -> list[Source]:
+    """The pictures of a folder, at most ``limit``; follow_links: those too that links lead out of the folder for.
+
+    InputError where there is none or one cannot be read.
+    """
+    paths = list_images(folder, follow_links=follow_links)[:limit]
+    return [Source(name=name_of(path), pixels=read_image(path).pixels) for path in paths]
 
 
 def of_sizes(source: Source, sizes: Sequence[tuple[int, int]]) -> list[Source]:

@@ -13,21 +13,23 @@ from s2c_deploy.bench.statistics import ratio_interval
 from s2c_deploy.errors import InputError
 from s2c_deploy.evaluation.report import html_page, html_table
 from s2c_deploy.evaluation.tables import Table
-from s2c_deploy.files import atomic_write
+from s2c_deploy.files import write_text
 
 #: Where these differ, two runs measured different things.
 _SAME = ("processor", "usable_processors", "governor", "fingerprint", "commit", "versions", "variables")
 
 
-def all_tables(benchmark: Benchmark) -> list[Table]:
-    """Every table of a benchmark, in the order of reading."""
+def all_tables(benchmark: Benchmark, *, wide: bool = True) -> list[Table]:
+    """Every table of a benchmark, in the order of reading; not wide: those that answer what is fastest and what it
+    costs, in columns that 80 characters hold."""
     found = []
     for operation in benchmark.operations:
         for case in benchmark.cases:
-            found.append(tables.latency_table(benchmark, case, operation))
-            found.append(tables.stages_table(benchmark, case, operation))
+            found.append(tables.latency_table(benchmark, case, operation, wide=wide))
+            if wide:
+                found.append(tables.stages_table(benchmark, case, operation))
             found.append(tables.device_table(benchmark, case, operation))
-    return [*found, tables.costs_table(benchmark), tables.lost_table(benchmark)]
+    return [*found, tables.costs_table(benchmark, wide=wide), tables.lost_table(benchmark)]
 
 
 def environment_table(benchmark: Benchmark) -> Table:
@@ -49,8 +51,7 @@ def write_html(benchmark: Benchmark, path: Path) -> None:
     words = ("name", "what")
     shown = [*all_tables(benchmark), tables.rows_table(benchmark), environment_table(benchmark)]
     parts += [html_table(table, text=table.columns[0] in words) for table in shown if table.rows]
-    with atomic_write(path) as temporary:
-        temporary.write_text(html_page(f"Latency: {name}", parts), encoding="utf-8")
+    write_text(path, html_page(f"Latency: {name}", parts))
 
 
 def compare_table(first: Benchmark, second: Benchmark, *, seed: int = 0) -> Table:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from s2c_deploy.bench.parity import Parity
 from s2c_deploy.bench.statistics import Summary, summarize
 from s2c_deploy.errors import InputError
-from s2c_deploy.files import atomic_write
+from s2c_deploy.files import read_bytes, write_text
 
 SCHEMA = 1
 _T = TypeVar("_T")
@@ -127,8 +127,7 @@ class Benchmark:
 
 def write_result(benchmark: Benchmark, path: Path) -> None:
     """Everything, raw samples included, as JSON."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(as_record(benchmark), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(as_record(benchmark), indent=1, allow_nan=False) + "\n")
 
 
 def as_record(benchmark: Benchmark) -> dict[str, Any]:
@@ -139,10 +138,8 @@ def as_record(benchmark: Benchmark) -> dict[str, Any]:
 def read_result(path: Path) -> Benchmark:
     """A record that ``write_result`` wrote; InputError for anything else."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+        record = json.loads(read_bytes(path).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected the JSON of s2c-deploy bench: {error}") from error
     return from_record(record, path)
 

@@ -27,8 +27,11 @@ class _Column:
     best: int = -1
 
 
-def latency_table(benchmark: Benchmark, case: Measured, operation: str) -> Table:
-    """Single-stream latency of every row with times, fastest first, and ratios to the baselines."""
+def latency_table(benchmark: Benchmark, case: Measured, operation: str, *, wide: bool = True) -> Table:
+    """Single-stream latency of every row with times, fastest first, and ratios to the baselines.
+
+    Not wide: without the number of calls, their spread, p99 and the precision, and of the verdict its first word.
+    """
     rows = ranked(benchmark, case, operation)
     pytorch, reference = best_of(rows, "pytorch", case, operation), best_of(rows, "reference", case, operation)
 
@@ -52,16 +55,19 @@ def latency_table(benchmark: Benchmark, case: Measured, operation: str) -> Table
         _Column(title="x reference", value=against(reference), show=_times, best=0),
         _Column(title="x best PyTorch", value=against(pytorch), show=_times, best=0),
     ]
-    cells = _cells(columns, rows)
-    body = tuple(
-        (row.label, row.precision, *line, _summary(row, case, operation).unstable or "stable")
-        for row, line in zip(rows, cells, strict=True)
-    )
+    if not wide:
+        columns = [column for column in columns if column.title not in ("p99", "n", "spread")]
+    body = []
+    for row, line in zip(rows, _cells(columns, rows), strict=True):
+        unstable = _summary(row, case, operation).unstable
+        verdict = (unstable or "stable") if wide else ("no" if unstable else "yes")
+        body.append((row.label, *((row.precision,) * wide), *line, verdict))
     what = "file bytes to pixels" if operation == "decode" else "pixels to file bytes"
     pictures = f"{len(case.pictures)} pictures" if len(case.pictures) > 1 else "1 picture"
     title = f"{operation}, {what}: {case.name} ({pictures}, {case.bpp:.3f} bpp), one stream at a time"
-    names = ("row", "g_s in", *(column.title for column in columns), "verdict")
-    return Table(title=title, columns=names, rows=body)
+    titles = [column.title for column in columns]
+    names = ("row", "g_s in", *titles, "verdict") if wide else ("row", *titles, "stable")
+    return Table(title=title, columns=names, rows=tuple(body))
 
 
 def stages_table(benchmark: Benchmark, case: Measured, operation: str) -> Table:
@@ -99,8 +105,9 @@ def stage_means(series: Series) -> dict[str, float]:
     return {name: sum(values) / len(series.seconds) for name, values in series.stages.items()}
 
 
-def costs_table(benchmark: Benchmark) -> Table:
-    """What opening a row costs, its memory, its parity, its pictures per second."""
+def costs_table(benchmark: Benchmark, *, wide: bool = True) -> Table:
+    """What opening a row costs, its memory, its parity, its pictures per second; not wide: without what it ran on and
+    how many symbols were compared."""
     rows = [row for row in benchmark.rows if row.series]
     columns = [
         _Column(title="load s", value=lambda row: row.load_seconds, show=lambda v: f"{v:.2f}"),
@@ -117,8 +124,10 @@ def costs_table(benchmark: Benchmark) -> Table:
         parity = worst(list(row.parity))
         delta = f"{parity.delta_psnr:+.4f}" if parity else ""
         symbols = f"{sum(p.symbols for p in row.parity):,}"
-        body.append((row.label, *line, symbols, delta, ", ".join(row.ran)))
-    names = ("row", *(column.title for column in columns), "equal symbols", "dPSNR dB", "ran on")
+        compared = (symbols, delta, ", ".join(row.ran)) if wide else (delta,)
+        body.append((row.label, *line, *compared))
+    more = ("equal symbols", "dPSNR dB", "ran on") if wide else ("dPSNR dB",)
+    names = ("row", *(column.title for column in columns), *more)
     return Table(title="opening, memory, parity", columns=names, rows=tuple(body))
 
 

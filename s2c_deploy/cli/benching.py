@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from s2c_deploy.cli.bundles import bundle_to_write_with
-from s2c_deploy.cli.coding import BundleOption, ForceOption, JsonOption
-from s2c_deploy.cli.evaluating import check_outputs, parse_names, parse_qualities, show_tables
+from s2c_deploy.cli.evaluating import check_levels, parse_names, parse_qualities, pictures_of, write_reports
 from s2c_deploy.cli.exporting import PHOTOGRAPHS, released
+from s2c_deploy.cli.options import BundleOption, FollowLinksOption, ForceOption, JsonOption, WideOption
+from s2c_deploy.cli.output import progress_bar, say_json, show_notes, show_tables
+from s2c_deploy.cli.targets import check_reports, files_in
 from s2c_deploy.errors import EngineError, InputError
 
 if TYPE_CHECKING:
@@ -25,7 +28,9 @@ def measure(
     context: typer.Context,
     bundle: BundleOption = None,
     backends: Annotated[str, typer.Option(help="Rows, with commas between; auto: all that can run here.")] = "auto",
-    images: Annotated[Path | None, typer.Option(help="Folder of pictures. [default: export/photographs]")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of pictures.", show_default="export/photographs")
+    ] = None,
     sizes: Annotated[
         str | None, typer.Option(help="The first picture at these sizes: 720p,1080p,2k,4k,8k,768x512.")
     ] = None,
@@ -40,10 +45,12 @@ def measure(
     ] = False,
     threads: Annotated[str, typer.Option(help="As 2 or 1,2; auto: one per core.")] = "auto",
     weights: Annotated[
-        Path | None, typer.Option(help="Model folder, for PyTorch's own rows. [default: the released one]")
+        Path | None, typer.Option(help="Model folder, for PyTorch's own rows.", show_default="the released one")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything with raw samples.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write one page with plots and tables.")] = None,
+    follow_links: FollowLinksOption = False,
+    wide: WideOption = False,
     force: ForceOption = False,
 ) -> None:
     """Measure decode latency: file bytes to pixels, every engine on the same streams, gated on parity.
@@ -57,11 +64,12 @@ def measure(
     if context.invoked_subcommand is not None:
         return
     outputs = [path for path in (json_file, html_file) if path is not None]
-    check_outputs(outputs, force)
+    check_reports(outputs, force=force)
     _check_batch(batch)
     counts = _threads(threads)
     levels = parse_qualities([quality])
     names = parse_names(backends)
+    check_levels(levels)
     from s2c_deploy.bench import Request, write_result
     from s2c_deploy.bench.report import write_html
     from s2c_deploy.bench.rows import choose_rows
@@ -70,12 +78,15 @@ def measure(
     if html_file is not None:
         require_plotting()
     rows, left_out = choose_rows(names)
+    place = _folder(images)
+    pictures = pictures_of(place, follow_links)
     folder = bundle_to_write_with(bundle)
+    check_reports(outputs, force=force, inputs=[*pictures, *files_in(folder)])
     request = Request(
         bundle=folder,
         rows=tuple(rows),
         left_out=left_out,
-        sources=tuple(_sources(images, sizes)),
+        sources=tuple(_sources(place, sizes, follow_links)),
         qualities=levels,
         threads=counts,
         weights=weights or weights_of(folder),
@@ -86,11 +97,10 @@ def measure(
         throughput=throughput,
     )
     benchmark = _run(request)
-    if json_file is not None:
-        write_result(benchmark, json_file)
-    if html_file is not None:
-        write_html(benchmark, html_file)
-    _show(benchmark, outputs)
+    _show(benchmark, wide)
+    writers = ((json_file, write_result), (html_file, write_html))
+    write_reports([(path, partial(write, benchmark)) for path, write in writers if path is not None])
+    _check_times(benchmark)
 
 
 @bench.command("compare")
@@ -112,11 +122,10 @@ def compare(
     notes = differences(*runs)
     if as_json:
         rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-        typer.echo(json.dumps({"rows": rows, "differences": notes}, indent=1))
+        say_json({"rows": rows, "differences": notes})
         return
     show_tables([table])
-    for note in notes:
-        typer.echo(note)
+    show_notes(notes)
 
 
 def _check_batch(text: str) -> None:
@@ -141,14 +150,18 @@ def _threads(text: str) -> tuple[int, ...]:
     return counts
 
 
-def _sources(images: Path | None, sizes: str | None) -> list[Source]:
+def _folder(images: Path | None) -> Path:
+    if images is None and not os.path.isdir(PHOTOGRAPHS):
+        raise InputError(f"no folder {PHOTOGRAPHS}", hint="name one with pictures: --images")
+    return PHOTOGRAPHS if images is None else images
+
+
+def _sources(folder: Path, sizes: str | None, follow_links: bool) -> list[Source]:
     from s2c_deploy.bench.cases import of_sizes, parse_size, photographs
 
     wanted = [] if sizes is None else [parse_size(part.strip().lower()) for part in sizes.split(",")]
-    folder = PHOTOGRAPHS if images is None else images
-    if images is None and not folder.is_dir():
-        raise InputError(f"no folder {folder}", hint="name one with pictures: --images")
-    return of_sizes(photographs(folder, limit=1)[0], wanted) if wanted else photographs(folder)
+    found = photographs(folder, limit=1 if wanted else None, follow_links=follow_links)
+    return of_sizes(found[0], wanted) if wanted else found
 
 
 def weights_of(bundle: Path) -> Path | None:
@@ -157,33 +170,26 @@ def weights_of(bundle: Path) -> Path | None:
 
     model = read_manifest(bundle)["model"]
     folder = released(str(model.get("variant", "")), str(model.get("preset", "")))
-    return folder if (folder / "weights.safetensors").is_file() else None
+    return folder if os.path.isfile(folder / "weights.safetensors") else None
 
 
 def _run(request: Request) -> Benchmark:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     from s2c_deploy.bench import run_benchmark
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("checking the bundle", total=None)
-
-        def advance(done: int, total: int, step: str) -> None:
-            bar.update(task, description=step, completed=done, total=total)
-
+    with progress_bar("checking the bundle") as advance:
         return run_benchmark(request, advance)
 
 
-def _show(benchmark: Benchmark, outputs: list[Path]) -> None:
+def _show(benchmark: Benchmark, wide: bool) -> None:
     from s2c_deploy.bench.report import all_tables
     from s2c_deploy.bench.tables import notes
 
-    show_tables(all_tables(benchmark))
-    for line in [*notes(benchmark), *(f"written: {path}" for path in outputs)]:
-        typer.echo(line)
+    show_tables(all_tables(benchmark, wide=wide))
+    show_notes(notes(benchmark))
+
+
+def _check_times(benchmark: Benchmark) -> None:
+    """EngineError where no row has times."""
     if not any(row.series for row in benchmark.rows):
         reasons = "; ".join(f"{row.name}: {row.failure}" for row in benchmark.rows)
         raise EngineError(f"every row lost its times: {reasons}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,30 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s2c_deploy.cli.bundles import bundle_to_write_with
-from s2c_deploy.cli.coding import JsonOption
+from s2c_deploy.cli.options import (
+    BundleArgument,
+    CapabilityOption,
+    JsonOption,
+    ProfileOption,
+    TargetsOption,
+    comma_list,
+)
+from s2c_deploy.cli.output import say, say_json
 from s2c_deploy.errors import DependencyError, EngineError, InputError
 
 if TYPE_CHECKING:
     from s2c_deploy.bundle import Bundle
     from s2c_deploy.engine.building import Made
     from s2c_deploy.engine.store import EngineStore, Entry
-
-TargetsOption = Annotated[
-    str, typer.Option(help="tensorrt, tensorrt-rtx, with commas between. [default: those installed]")
-]
-CapabilityOption = Annotated[
-    str,
-    typer.Option(help="GPUs that tensorrt-rtx builds for. [default: this machine's, else 8.6,8.9,12.0]"),
-]
-ProfileOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--profile", help="Picture sizes MIN,OPT,MAX; repeat for several. [default: 64x64,768x512,2048x2048]"
-    ),
-]
-BundleArgument = Annotated[
-    Path | None, typer.Argument(help="Bundle folder. [default: $S2C_BUNDLE, else the one under ./engines]")
-]
 
 engines = typer.Typer(no_args_is_help=True, help="List, verify and prune the engines of a bundle.")
 
@@ -44,10 +34,10 @@ def build(
     targets: TargetsOption = "",
     compute_capability: CapabilityOption = "",
     profile: ProfileOption = None,
-    graphs: Annotated[str, typer.Option(help="Only these graphs, with commas between. [default: all]")] = "",
+    graphs: Annotated[str, typer.Option(help="Only these graphs, with commas between.", show_default="all")] = "",
     precision: Annotated[str, typer.Option(help="Of g_a, h_a and g_s: float16 or float32.")] = "float16",
     memory_limit: Annotated[
-        int | None, typer.Option(min=1, help="Workspace in MiB. [default: the library's]")
+        int | None, typer.Option(min=1, help="Workspace in MiB.", show_default="the library's")
     ] = None,
     hardware_compatibility: Annotated[
         str, typer.Option(help="none, or a level of the installed TensorRT: ampere_plus, same_compute_capability.")
@@ -81,7 +71,11 @@ def build(
         ),
         force=force,
     )
-    typer.echo(json.dumps([made_record(m) for m in made], indent=1) if as_json else made_table(made))
+    if as_json:
+        say_json([made_record(m) for m in made])
+        return
+    for line in made_lines(made):
+        say(line)
 
 
 def build_targets(
@@ -105,8 +99,9 @@ def build_targets(
     libraries = [load_library(target) for target in targets]
     sizes = [Profile.parse(text) for text in profiles] or [DEFAULT_PROFILE]
     made = []
-    text = TextColumn("{task.description}")
-    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[phase]}"))
+    fields = ("description", "fields[phase]")
+    step_text, phase_text = (TextColumn(f"{{task.{field}}}", markup=False) for field in fields)
+    columns = (step_text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), phase_text)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         for library in libraries:
             task = bar.add_task(library.target, total=None, phase="")
@@ -154,8 +149,8 @@ def made_record(made: Made) -> dict[str, Any]:
     }
 
 
-def made_table(made: Sequence[Made]) -> str:
-    """Engines by target and GPU, summed."""
+def made_lines(made: Sequence[Made]) -> list[str]:
+    """Engines by target and GPU, summed; a line each, then where they are."""
     groups = dict.fromkeys(
         (m.identity.target, m.identity.library_version, m.identity.compute_capability) for m in made
     )
@@ -172,7 +167,7 @@ def made_table(made: Sequence[Made]) -> str:
             + (f", {there} were there" if there else "")
             + (f"; not asked their known answers: {', '.join(unasked)}" if unasked else "")
         )
-    return "\n".join([*lines, f"in {made[0].path.parent.parent.parent}"] if made else lines)
+    return [*lines, f"in {made[0].path.parent.parent.parent}"] if made else lines
 
 
 @engines.command("list")
@@ -254,14 +249,14 @@ def _print(entries: Sequence[Entry], as_json: bool) -> None:
             }
         )
     if as_json:
-        typer.echo(json.dumps(records, indent=1))
+        say_json(records)
         return
     for record in records:
-        typer.echo(f"{record['state']:<10} {record['path']}")
+        say(f"{record['state']:<10} {record['path']}")
         if record["problem"]:
-            typer.echo(f"{'':<10} {record['problem']}")
+            say(f"{'':<10} {record['problem']}")
     if not records:
-        typer.echo("none")
+        say("none")
 
 
 def _targets(text: str) -> list[str]:
@@ -274,8 +269,3 @@ def _targets(text: str) -> list[str]:
     if not found:
         raise DependencyError("neither tensorrt nor tensorrt_rtx", extra="rtx")
     return found
-
-
-def comma_list(text: str) -> list[str]:
-    """What stands between commas; empty parts are dropped."""
-    return [part.strip() for part in text.split(",") if part.strip()]

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from s2c_deploy.cli.building import BundleArgument, comma_list
 from s2c_deploy.cli.bundles import bundle_to_write_with
-from s2c_deploy.cli.coding import BackendOption, JsonOption, MaxPixelsOption, ThreadsOption
+from s2c_deploy.cli.options import (
+    BackendOption,
+    BundleArgument,
+    BundleOption,
+    JsonOption,
+    MaxPixelsOption,
+    ThreadsOption,
+    comma_list,
+)
+from s2c_deploy.cli.output import say, say_json
 from s2c_deploy.presets import MAX_PIXELS
 
 
 def triton(
     folder: Annotated[Path, typer.Argument(help="Model repository; models beside ours stay.")],
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle folder. [default: $S2C_BUNDLE, else the one under ./engines]")
-    ] = None,
+    bundle: BundleOption = None,
     backend: BackendOption = "auto",
     instances: Annotated[int, typer.Option(min=1, help="Processes per model.")] = 1,
     threads: ThreadsOption = 0,
@@ -39,9 +44,9 @@ def triton(
     tritonserver --model-repository models/
     """
     from s2c_deploy.bundle import open_bundle
-    from s2c_deploy.deployment.triton import TritonOptions, write_repository
+    from s2c_deploy.deployment.triton import TritonOptions, check_free, write_repository
+    from s2c_deploy.files import check_folder_writable
 
-    opened = open_bundle(bundle_to_write_with(bundle))
     options = TritonOptions(
         backend=backend,
         instances=instances,
@@ -50,14 +55,17 @@ def triton(
         max_pixels=max_pixels,
         copy=not no_copy,
     )
+    check_free(folder)
+    check_folder_writable(folder)
+    opened = open_bundle(bundle_to_write_with(bundle))
     made = write_repository(opened, folder, options)
     if as_json:
         record = {"models": list(map(str, made)), "fingerprint": opened.fingerprint.hex()}
-        typer.echo(json.dumps(record, indent=1))
+        say_json(record)
         return
     for path in made:
-        typer.echo(f"{path}: {opened.config.name}, fingerprint {opened.fingerprint.hex()[:16]}")
-    typer.echo(f"tritonserver --model-repository {folder}")
+        say(f"{path}: {opened.config.name}, fingerprint {opened.fingerprint.hex()[:16]}")
+    say(f"tritonserver --model-repository {folder}")
 
 
 def trtexec(
@@ -66,7 +74,7 @@ def trtexec(
     profile: Annotated[
         str, typer.Option(help="Picture sizes MIN,OPT,MAX in pixels.")
     ] = "64x64,768x512,2048x2048",
-    graphs: Annotated[str, typer.Option(help="Only these graphs, with commas between. [default: all]")] = "",
+    graphs: Annotated[str, typer.Option(help="Only these graphs, with commas between.", show_default="all")] = "",
     precision: Annotated[str, typer.Option(help="Of g_a, h_a and g_s: float16 or float32.")] = "float16",
     out: Annotated[Path, typer.Option(help="Folder that the commands write engines to.")] = Path("trtexec"),
     as_json: JsonOption = False,
@@ -93,8 +101,9 @@ def trtexec(
         records = [
             {"graph": c.graph, "precision": c.precision, "build": list(c.build), "time": list(c.time)} for c in made
         ]
-        typer.echo(json.dumps(records, indent=1))
+        say_json(records)
         return
     typer.echo(f"mkdir -p {shlex.quote(str(out))}")
     for command in made:
+        # A shell reads these: nothing in them may be changed.
         typer.echo(f"# {command.graph}, {command.precision}\n{command.text()}")

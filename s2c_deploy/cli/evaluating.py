@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2c_deploy.cli.building import comma_list
-from s2c_deploy.cli.bundles import bundle_to_write_with
-from s2c_deploy.cli.coding import BackendOption, ForceOption, ThreadsOption
-from s2c_deploy.errors import EngineError, InputError
+from s2c_deploy.cli.bundles import bundle_to_write_with, looked_at
+from s2c_deploy.cli.compress import check_background
+from s2c_deploy.cli.failing import as_failure, show_traceback
+from s2c_deploy.cli.options import (
+    BackendOption,
+    BackgroundOption,
+    FollowLinksOption,
+    ForceOption,
+    ThreadsOption,
+    WideOption,
+    comma_list,
+)
+from s2c_deploy.cli.output import progress_bar, say, show_notes, show_tables, warn
+from s2c_deploy.cli.targets import check_reports, files_in
+from s2c_deploy.errors import EngineError, InputError, S2CError
 
 if TYPE_CHECKING:
     from s2c_deploy.evaluation import Evaluation, Request
-    from s2c_deploy.evaluation.tables import Table
 
 CODECS = "jpeg,webp,avif,jpeg2000,jpegxl"
 
@@ -23,24 +34,24 @@ CODECS = "jpeg,webp,avif,jpeg2000,jpegxl"
 def evaluate(
     images: Annotated[Path, typer.Argument(help="A folder of pictures.")],
     bundle: Annotated[
-        list[Path] | None, typer.Option(help="Bundle folder; several are compared. [default: as compress]")
+        list[Path] | None, typer.Option(help="Bundle folder; several are compared.", show_default="as compress")
     ] = None,
     quality: Annotated[
-        list[str] | None, typer.Option("--quality", "-q", help="As 1..8 or 1,3,5.5; may be repeated. [default: 1..8]")
+        list[str] | None,
+        typer.Option("--quality", "-q", help="As 1..8 or 1,3,5.5; may be repeated.", show_default="1..8"),
     ] = None,
     against: Annotated[str, typer.Option(help="Conventional codecs, with commas between, or none.")] = CODECS,
     reference: Annotated[str, typer.Option(help="Published curves, as vtm-9.1,bpg-444.")] = "",
     reference_file: Annotated[
-        Path | None, typer.Option(help="JSON of published curves. [default: the shipped ones]")
+        Path | None, typer.Option(help="JSON of published curves.", show_default="the shipped ones")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="What the pictures are, for --reference. [default: kodak if named kodim01 … 24]")
+        str | None,
+        typer.Option(help="What the pictures are, for --reference.", show_default="kodak if named kodim01 … 24"),
     ] = None,
     backend: BackendOption = "auto",
     threads: ThreadsOption = 0,
-    background: Annotated[
-        str | None, typer.Option(help="Colour that shows through transparent pixels; without it they are refused.")
-    ] = None,
+    background: BackgroundOption = None,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out pictures that cannot be read, and say so.")
     ] = False,
@@ -48,6 +59,8 @@ def evaluate(
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write a line per picture and setting.")] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Draw the curves: .png or .svg.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write one page with plot and tables.")] = None,
+    follow_links: FollowLinksOption = False,
+    wide: WideOption = False,
     force: ForceOption = False,
 ) -> None:
     """Measure bits and quality through real files, beside other codecs and published curves.
@@ -57,11 +70,22 @@ def evaluate(
     s2c-deploy eval photos/ --bundle engines/conv-small --bundle engines/hybrid-tiny -q 1,3,5,8 --against jpeg,webp
     """
     outputs = [path for path in (json_file, csv_file, plot_file, html_file) if path is not None]
-    check_outputs(outputs, force)
+    drawn = [path for path in (plot_file,) if path is not None]
+    check_reports(outputs, force=force, pictures=drawn)
+    check_background(background)
+    levels = parse_qualities(quality or ["1..8"])
+    check_levels(levels)
+    pictures = pictures_of(images, follow_links)
+    inputs = [*pictures, *([] if reference_file is None else [reference_file])]
+    check_reports(outputs, force=force, inputs=inputs, pictures=drawn)
+    bundles = tuple(looked_at(path, "bundle") for path in bundle or [bundle_to_write_with(None)])
+    check_reports(outputs, force=force, inputs=[file for path in bundles for file in files_in(path)], pictures=drawn)
     from s2c_deploy.evaluation import Request
     from s2c_deploy.evaluation.plot import PLOT_SUFFIXES, require_plotting, write_plot
     from s2c_deploy.evaluation.report import write_csv, write_html, write_json
+    from s2c_deploy.runtime import choose_backend
 
+    choose_backend(backend)
     if plot_file is not None and plot_file.suffix.lower() not in PLOT_SUFFIXES:
         raise InputError(f"cannot plot to {plot_file}", hint=f"name a file ending in {' or '.join(PLOT_SUFFIXES)}")
     if plot_file is not None or html_file is not None:
@@ -69,8 +93,8 @@ def evaluate(
     evaluation = _measure(
         Request(
             images=images,
-            bundles=tuple(bundle or [bundle_to_write_with(None)]),
-            qualities=parse_qualities(quality or ["1..8"]),
+            bundles=bundles,
+            qualities=levels,
             against=parse_names(against),
             references=parse_names(reference),
             reference_file=reference_file,
@@ -79,13 +103,12 @@ def evaluate(
             threads=threads,
             background=background,
             skip_unreadable=skip_unreadable,
+            follow_links=follow_links,
         )
     )
+    _show(evaluation, wide)
     writers = ((json_file, write_json), (csv_file, write_csv), (plot_file, write_plot), (html_file, write_html))
-    for path, write in writers:
-        if path is not None:
-            write(evaluation, path)
-    _show(evaluation, outputs)
+    write_reports([(path, partial(write, evaluation)) for path, write in writers if path is not None])
     if evaluation.unequal:
         first = evaluation.unequal[0]
         raise EngineError(
@@ -95,17 +118,42 @@ def evaluate(
         )
 
 
-def check_outputs(outputs: list[Path], force: bool) -> None:
-    """Everything that would only fail after the measuring."""
-    for path in outputs:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder", hint="name a file to write")
-        if not path.parent.is_dir():
-            raise InputError(f"cannot write {path}: no folder {path.parent}", hint="create it first")
-        if path.exists() and not force:
-            raise InputError(f"{path} exists", hint="overwrite it with --force, or name another file")
-    if len({path.resolve() for path in outputs}) < len(outputs):
-        raise InputError("two outputs into one file", hint="name a file for each")
+def check_levels(levels: Sequence[float]) -> None:
+    """InputError for a quality that is none."""
+    from s2c_deploy.bitstream import round_quality
+
+    for level in levels:
+        round_quality(level)
+
+
+def pictures_of(folder: Path, follow_links: bool) -> list[Path]:
+    """The pictures of a folder; what is left out of it is said.  InputError where there is none."""
+    from s2c_deploy.image import READ_SUFFIXES
+    from s2c_deploy.listing import check_found, describe_left_out, list_folder
+
+    listing = list_folder(folder, follow_links=follow_links)
+    check_found(listing, "pictures", READ_SUFFIXES)
+    if said := describe_left_out([listing]):
+        warn(said)
+    return list(listing.files)
+
+
+def write_reports(writers: Sequence[tuple[Path, Callable[[Path], None]]]) -> None:
+    """Writes every report that can be written, after everything has been shown; then raises the first failure."""
+    failure: S2CError | None = None
+    for path, write in writers:
+        try:
+            write(path)
+        except Exception as error:  # figures that took hours are not lost with one file
+            failed = as_failure(error, f"writing {path}")
+            show_traceback(error)
+            if failure is not None:
+                warn(f"error: {failed}")
+            failure = failure or failed
+        else:
+            say(f"written: {path}")
+    if failure is not None:
+        raise failure
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -126,47 +174,20 @@ def parse_qualities(texts: list[str]) -> tuple[float, ...]:
 
 
 def _measure(request: Request) -> Evaluation:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from s2c_deploy.evaluation import evaluate_folder
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reading", total=None)
-
-        def advance(done: int, total: int, image: str) -> None:
-            bar.update(task, description=f"measuring {image}", completed=done, total=total)
-
-        return evaluate_folder(request, advance)
+    with progress_bar("reading") as advance:
+        return evaluate_folder(request, lambda done, total, image: advance(done, total, f"measuring {image}"))
 
 
-def _show(evaluation: Evaluation, outputs: list[Path]) -> None:
+def _show(evaluation: Evaluation, wide: bool) -> None:
     from s2c_deploy.evaluation import tables
 
     bundles = tables.curves_of(evaluation, ("bundle",))
     shown = [tables.points_table(curve) for curve in bundles]
-    shown += [tables.bd_rate_table(evaluation, curve.name) for curve in bundles]
-    shown += [tables.size_table(evaluation, curve.name) for curve in bundles]
+    shown += [tables.bd_rate_table(evaluation, curve.name, wide=wide) for curve in bundles]
+    if wide:
+        shown += [tables.size_table(evaluation, curve.name) for curve in bundles]
     shown.append(tables.methods_table(evaluation))
     show_tables(shown)
-    for line in [*tables.notes(evaluation), *(f"written: {path}" for path in outputs)]:
-        typer.echo(line)
-
-
-def show_tables(shown: Sequence[Table]) -> None:
-    """Prints tables that have rows; cells of the first column, and of a table of words, stand left."""
-    from rich.console import Console
-    from rich.table import Table as Drawing
-
-    console = Console(markup=False, emoji=False, highlight=False)
-    for table in shown:
-        if not table.rows:
-            continue
-        drawn = Drawing(title=table.title, title_justify="left")
-        for number, column in enumerate(table.columns):
-            words = number == 0 or table.columns[0] == "name"
-            drawn.add_column(column, justify="left" if words else "right", overflow="fold")
-        for row in table.rows:
-            drawn.add_row(*row)
-        console.print(drawn)
+    show_notes(tables.notes(evaluation))

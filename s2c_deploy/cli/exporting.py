@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,23 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from s2c_deploy.cli.building import (
-    CapabilityOption,
-    ProfileOption,
-    build_targets,
-    comma_list,
-    made_record,
-    made_table,
-)
+from s2c_deploy.cli.building import build_targets, made_lines, made_record
 from s2c_deploy.cli.bundles import ENGINES
-from s2c_deploy.cli.coding import ForceOption, JsonOption
+from s2c_deploy.cli.options import CapabilityOption, ForceOption, JsonOption, ProfileOption, comma_list
+from s2c_deploy.cli.output import printable, say, say_json
 from s2c_deploy.errors import DependencyError, InputError
+from s2c_deploy.files import status_of
 from s2c_deploy.presets import model_config
 
 if TYPE_CHECKING:
     from s2c_deploy.bundle import Bundle
 
-PresetOption = Annotated[str, typer.Option(help="tiny, small, base or large.")]
 WEIGHTS, PHOTOGRAPHS = Path("export"), Path("export/photographs")
 
 
@@ -37,19 +31,21 @@ def export(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with recipe.toml and weights.safetensors, or one checkpoint file. [default: export/VARIANT]"
+            help="Folder with recipe.toml and weights.safetensors, or one checkpoint file.",
+            show_default="export/VARIANT",
         ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help="tiny, small, base or large. [default: the best released one, export/VARIANT; of a file, tiny]"
+            help="tiny, small, base or large.",
+            show_default="the best released one, export/VARIANT; of a file, tiny",
         ),
     ] = None,
     lmbda: Annotated[
         float | None, typer.Option(help="Of a checkpoint file trained for one trade-off: its lambda.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Bundle folder. [default: engines/VARIANT-PRESET]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Bundle folder.", show_default="engines/VARIANT-PRESET")] = None,
     images: Annotated[Path, typer.Option(help="Photographs for the parity gate.")] = PHOTOGRAPHS,
     precision: Annotated[
         str, typer.Option(help="float16: FP16 graphs for engines, too, if no picture loses by it; or float32.")
@@ -88,12 +84,18 @@ def export(
         if find_spec(package) is None:
             raise DependencyError(package, extra="export")
     from rich.console import Console
+    from rich.text import Text
 
     from s2c_deploy.export.checkpoint import load_checkpoint, load_file_checkpoint
     from s2c_deploy.export.exporter import export_bundle
 
+    if out is not None:
+        _check_out(out, force)
+    if triton is not None:
+        _check_repository(triton)
     source = weights if weights is not None else released(variant, preset)
-    if source.is_file():
+    status_of(source)  # what the system will not look at
+    if os.path.isfile(source):
         config = model_config(variant, preset or "tiny", lmbdas=None if lmbda is None else (lmbda,))
         checkpoint = load_file_checkpoint(source, config)
     else:
@@ -104,16 +106,16 @@ def export(
                 hint="leave --preset out, or name a folder of such weights with --weights",
             )
     target = out if out is not None else ENGINES / checkpoint.config.name
-    if target.exists() and not force:
-        raise InputError(f"{target} exists", hint="replace it with --force, or name another --out")
-    if triton is not None:
-        from s2c_deploy.deployment.triton import check_free, write_repository
-
-        check_free(triton)
+    _check_out(target, force)
     started = time.perf_counter()
     with Console(stderr=True).status("exporting") as status:
         bundle = export_bundle(
-            checkpoint, target, images=images, precision=precision, io=io, progress=status.update
+            checkpoint,
+            target,
+            images=images,
+            precision=precision,
+            io=io,
+            progress=lambda step: status.update(Text(printable(step))),
         )
     record = _record(bundle, target, time.perf_counter() - started)
     made = build_targets(
@@ -126,21 +128,45 @@ def export(
     if libraries:
         record["engines"] = [made_record(m) for m in made]
     if triton is not None:
+        from s2c_deploy.deployment.triton import write_repository
+
         record["triton"] = list(map(str, write_repository(bundle, triton)))
     if as_json:
-        typer.echo(json.dumps(record, indent=1))
+        say_json(record)
         return
     _report(record)
-    if made:
-        typer.echo(made_table(made))
+    for line in made_lines(made):
+        say(line)
     if triton is not None:
-        typer.echo(f"tritonserver --model-repository {triton}")
+        say(f"tritonserver --model-repository {triton}")
+
+
+def _check_out(target: Path, force: bool) -> None:
+    """InputError where a bundle cannot be written: before the weights are even read."""
+    from s2c_deploy.files import check_folder_writable
+    from s2c_deploy.manifest import MANIFEST
+
+    if os.path.lexists(target):
+        if not force:
+            raise InputError(f"{target} exists", hint="replace it with --force, or name another --out")
+        if not os.path.isfile(target / MANIFEST):
+            raise InputError(f"{target} exists and is not a bundle", hint="choose another --out")
+    check_folder_writable(target)
+    check_folder_writable(target.parent)  # it is made beside and renamed
+
+
+def _check_repository(folder: Path) -> None:
+    from s2c_deploy.deployment.triton import check_free
+    from s2c_deploy.files import check_folder_writable
+
+    check_free(folder)
+    check_folder_writable(folder)
 
 
 def released(variant: str, preset: str | None) -> Path:
     """export/VARIANT holds the best weights released, of whatever preset; export/VARIANT-PRESET other presets."""
     named = WEIGHTS / f"{variant}-{preset}"
-    return named if preset is not None and named.is_dir() else WEIGHTS / variant
+    return named if preset is not None and os.path.isdir(named) else WEIGHTS / variant
 
 
 def _record(bundle: Bundle, target: Path, seconds: float) -> dict[str, Any]:
@@ -169,15 +195,17 @@ def _record(bundle: Bundle, target: Path, seconds: float) -> dict[str, Any]:
 
 
 def _report(record: Mapping[str, Any]) -> None:
-    typer.echo(
+    say(
         f"{record['bundle']}: {record['graphs']} graphs, {record['bytes'] / 1e6:.1f} MB, "
-        f"fingerprint {record['fingerprint'][:16]}, exported in {record['seconds']} s\n"
+        f"fingerprint {record['fingerprint'][:16]}, exported in {record['seconds']} s"
+    )
+    say(
         "parity with PyTorch: exact graphs 0 differing values, "
         f"float graphs within {record['worst_relative_difference']:.1e}"
     )
     if half := record.get("float16"):
         kept = ", ".join(f"{name} {n}" for name, n in half["float32_nodes"].items())
-        typer.echo(f"FP16 graphs lose at most {half['worst_loss_db']:.4f} dB; nodes left in float32: {kept}")
+        say(f"FP16 graphs lose at most {half['worst_loss_db']:.4f} dB; nodes left in float32: {kept}")
 
 
 def _libraries(targets: str) -> list[str]:

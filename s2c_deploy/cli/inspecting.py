@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from s2c_deploy.cli.coding import JsonOption, MaxPixelsOption, _read
+from s2c_deploy.cli.jobs import STANDARD
+from s2c_deploy.cli.options import JsonOption, MaxPixelsOption
+from s2c_deploy.cli.output import PlainTable, read_stdin, say, say_json, show_tables
 from s2c_deploy.errors import DependencyError, InputError
+from s2c_deploy.files import read_bytes, status_of
 from s2c_deploy.presets import MAX_PIXELS
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A .s2c stream, or a bundle folder.")],
+    path: Annotated[str, typer.Argument(help="A .s2c stream, a bundle folder, or - for standard input.")],
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     as_json: JsonOption = False,
 ) -> None:
@@ -24,16 +27,20 @@ def inspect(
 
     s2c-deploy inspect engines/conv-small --json
     """
-    if not path.exists():
+    if path == STANDARD:
+        record = _stream_record(read_stdin(), max_pixels)
+    elif status_of(path) is None:
         raise InputError(f"no file or folder {path}")
-    record = _bundle_record(path) if path.is_dir() else _stream_record(path, max_pixels)
+    elif os.path.isdir(path):
+        record = _bundle_record(Path(path))
+    else:
+        record = _stream_record(read_bytes(path), max_pixels)
     _print(record, as_json)
 
 
-def _stream_record(path: Path, max_pixels: int) -> dict[str, Any]:
+def _stream_record(data: bytes, max_pixels: int) -> dict[str, Any]:
     from s2c_deploy.bitstream import parse
 
-    data = _read(path)
     stream = parse(data, max_pixels=max_pixels)
     payload = sum(map(len, stream.tiles))
     metadata = len(stream.icc or b"") + len(stream.exif or b"")
@@ -111,18 +118,10 @@ def info(
         total = {"parameters": parameters, "kmac_per_pixel": kmac}
         _print({"model": config.name, "config": config.to_dict(), "transforms": parts, "total": total}, True)
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"S2C-{variant.capitalize()} {preset}, {aggregation}")
-    table.add_column("transform")
-    table.add_column("parameters", justify="right")
-    table.add_column("kMAC/px", justify="right")
-    for cost in costs:
-        table.add_row(cost.name, f"{cost.parameters:,}", f"{cost.kmac_per_pixel:.2f}")
-    table.add_section()
-    table.add_row("total", f"{parameters:,}", f"{kmac:.2f}")
-    Console().print(table)
+    rows = [(c.name, f"{c.parameters:,}", f"{c.kmac_per_pixel:.2f}") for c in costs]
+    rows.append(("total", f"{parameters:,}", f"{kmac:.2f}"))
+    title = f"S2C-{variant.capitalize()} {preset}, {aggregation}"
+    show_tables([PlainTable(title=title, columns=("transform", "parameters", "kMAC/px"), rows=tuple(rows))])
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -165,18 +164,18 @@ def doctor(as_json: JsonOption = False) -> None:
         _print(record, True)
         return
     for name in ("s2c-deploy", "python", "machine", "native coder", "backend auto"):
-        typer.echo(f"{name:<14} {record[name]}")
+        say(f"{name:<14} {record[name]}")
     for name in BACKENDS:
         status = backend_status(name)
         state = "can run" if status.usable else "cannot run"
-        typer.echo(
+        say(
             f"  {name:<20} {status.version or 'not installed':<14} {state:<11} {status.advice}".rstrip()
         )
     for name, version in _engine_builders().items():
         extra = name.replace("tensorrt-", "")
-        typer.echo(f"  {name:<20} {version or 'not installed':<14} builds engines" + _advice(version, extra))
+        say(f"  {name:<20} {version or 'not installed':<14} builds engines" + _advice(version, extra))
     bundles = ", ".join(map(str, known_bundles())) or "none under ./engines: s2c-deploy export --variant conv"
-    typer.echo(f"{'bundles':<14} {bundles}")
+    say(f"{'bundles':<14} {bundles}")
 
 
 def _engine_builders() -> dict[str, str | None]:
@@ -192,8 +191,8 @@ def _advice(version: str | None, extra: str) -> str:
 
 def _print(record: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(record, indent=1))
+        say_json(record)
         return
     for name, value in record.items():
         shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        typer.echo(f"{name.replace('_', ' '):<20} {shown}")
+        say(f"{name.replace('_', ' '):<20} {shown}")

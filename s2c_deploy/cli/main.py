@@ -5,12 +5,26 @@ Nothing heavy is imported here or by the command modules at import: ``--help`` m
 
 from __future__ import annotations
 
-import os
 import sys
+from contextlib import suppress
 
 import typer
 
-from s2c_deploy.cli import benching, building, coding, deploying, evaluating, exporting, inspecting, training, verifying
+from s2c_deploy.cli import (
+    benching,
+    building,
+    compress,
+    decompress,
+    deploying,
+    evaluating,
+    exporting,
+    inspecting,
+    training,
+    verifying,
+)
+from s2c_deploy.cli.failing import as_failure, debugging
+from s2c_deploy.cli.output import discard_stdout, flush_stdout, warn
+from s2c_deploy.cli.stopping import Stopped, stops_at_once
 from s2c_deploy.errors import S2CError
 
 app = typer.Typer(
@@ -26,8 +40,8 @@ app.command("build")(building.build)
 app.add_typer(building.engines, name="engines")
 building.engines.command("trtexec")(deploying.trtexec)
 app.command("triton")(deploying.triton)
-app.command("compress")(coding.compress)
-app.command("decompress")(coding.decompress)
+app.command("compress")(compress.compress)
+app.command("decompress")(decompress.decompress)
 app.command("inspect")(inspecting.inspect)
 app.command("verify")(verifying.verify)
 app.command("eval")(evaluating.evaluate)
@@ -55,17 +69,40 @@ def root(
 
 
 def main() -> None:
-    """Runs the command line; an S2CError becomes a line on stderr and its exit code (S2C_DEBUG=1: a traceback)."""
+    """Runs the command line; whatever goes wrong becomes a line on stderr and an exit code (S2C_DEBUG=1: a traceback).
+
+    An S2CError has its own code, an unforeseen error 1; a signal 128 and its number.
+    """
+    _print_anything()
     try:
-        app()
-    except S2CError as error:
-        if os.environ.get("S2C_DEBUG") == "1":
-            raise
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        with stops_at_once():
+            try:
+                app()
+            finally:
+                flush_stdout()
+    except Stopped as stopped:
+        warn("stopped")
+        sys.exit(stopped.code)
     except BrokenPipeError:
-        # The reader of a pipe left (`| head`): not an error; stdout is replaced so that Python's exit stays quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of a pipe left (`| head`): not an error.
+        discard_stdout()
+    except Exception as error:
+        if debugging():
+            raise
+        failure = as_failure(error, "this")
+        warn(f"error: {failure}")
+        try:
+            flush_stdout()
+        except (S2CError, OSError):
+            discard_stdout()
+        sys.exit(failure.exit_code)
+
+
+def _print_anything() -> None:
+    """No name of a file may be one that cannot be printed, whatever the terminal's encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError, OSError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # not all streams have it
 
 
 if __name__ == "__main__":

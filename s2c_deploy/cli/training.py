@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2c_deploy.cli.coding import JsonOption
-from s2c_deploy.cli.exporting import PresetOption
-from s2c_deploy.errors import DependencyError
+from s2c_deploy.cli.options import JsonOption, PresetOption
+from s2c_deploy.cli.output import say, say_json, warn
+from s2c_deploy.cli.targets import check_replaceable, identity
+from s2c_deploy.errors import DependencyError, InputError
+from s2c_deploy.files import check_folder_writable, check_writable, status_of
 from s2c_deploy.presets import CHANNEL_AGGREGATIONS, OBJECTIVES, VARIANTS, ModelConfig, model_config
 
 if TYPE_CHECKING:
@@ -27,20 +29,20 @@ def train(
     variant: Annotated[str, typer.Option(help=f"{', '.join(VARIANTS)}.")] = "conv",
     preset: PresetOption = "tiny",
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = 100_000,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/VARIANT-PRESET]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/VARIANT-PRESET")] = None,
     start: Annotated[
         Path | None,
         typer.Option(
             "--from",
-            help="Start from a model folder (any variant, no larger preset) or a checkpoint. "
-            "[default: the Karhunen-Loeve transform of the pictures]",
+            help="Start from a model folder (any variant, no larger preset) or a checkpoint.",
+            show_default="the Karhunen-Loeve transform of the pictures",
         ),
     ] = None,
     objective: Annotated[str, typer.Option(help=f"Distortion: {', '.join(OBJECTIVES)}.")] = "mse",
     aggregation: Annotated[str, typer.Option(help=f"{', '.join(CHANNEL_AGGREGATIONS)}.")] = "glu",
     spatial_norm: Annotated[bool, typer.Option(help="A LayerNorm before the separable convolution.")] = False,
     lmbda: Annotated[
-        list[float] | None, typer.Option(help="Trade-off of a quality level; once per level. [default: eight]")
+        list[float] | None, typer.Option(help="Trade-off of a quality level; once per level.", show_default="eight")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Crops per step, of all processes together.")] = 8,
     crop: Annotated[int, typer.Option(help="Side of the crops, a multiple of 64.")] = 128,
@@ -63,11 +65,15 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     bfloat16: Annotated[
         bool | None,
-        typer.Option(help="Autocast until integers begin; pays where it is multiplied in hardware. [default: on GPUs]"),
+        typer.Option(
+            help="Autocast until integers begin; pays where it is multiplied in hardware.", show_default="on GPUs"
+        ),
     ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the model.")] = False,
     threads: Annotated[int, typer.Option(min=0, help="Threads; 0 lets PyTorch choose.")] = 0,
-    cache: Annotated[Path | None, typer.Option(help="Decoded pixels. [default: RUNS/NAME.u8 beside the runs]")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Decoded pixels.", show_default="RUNS/NAME.u8 beside the runs")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a model; the run's folder is then what export --weights takes.
@@ -122,12 +128,32 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     folder = out if out is not None else RUNS / config.name
+    name = os.path.basename(os.path.realpath(data)) or "pictures"
+    place = cache if cache is not None else folder.parent / f"{name}.u8"
+    _check_places(data, folder, place, start)
     initial = _initial(config, start) if start is not None else None
-    pixels = training.open_cache(data, cache if cache is not None else folder.parent / f"{data.resolve().name}.u8")
+    pixels = training.open_cache(data, place)
     pictures = training.hold_out(pixels, hold_out)
     result = training.train(config, settings, pictures, folder, initial=initial)
     if result is not None:
         _tell(result, folder, as_json)
+
+
+def _check_places(data: Path, folder: Path, cache: Path, start: Path | None) -> None:
+    """InputError where the run or its cache would replace pictures, or cannot be written: before any work."""
+    for path in filter(None, (data, start)):
+        status_of(path)  # what the system will not look at
+    if identity(folder) is not None and identity(folder) == identity(data):
+        raise InputError(f"{folder} is the folder of the photographs", hint="name another --out")
+    check_folder_writable(folder)
+    if os.path.isdir(cache):
+        raise InputError(f"{cache} is a folder", hint="name a file: --cache")
+    # Beside the pixels lie their index and a lock.
+    for path in (cache, cache.with_suffix(".json"), cache.with_suffix(".lock")):
+        check_replaceable(path, "report")
+    check_folder_writable(cache.parent)
+    if os.path.isdir(cache.parent):
+        check_writable(cache)
 
 
 def _initial(config: ModelConfig, start: Path) -> dict[str, Tensor]:
@@ -138,7 +164,7 @@ def _initial(config: ModelConfig, start: Path) -> dict[str, Tensor]:
     from s2c_deploy.train.growth import grown, is_growth
 
     state = S2CModel(config).state_dict()
-    if start.is_dir():
+    if os.path.isdir(start):
         checkpoint = load_checkpoint(start)
         tensors = checkpoint.model.state_dict()
     else:
@@ -147,7 +173,7 @@ def _initial(config: ModelConfig, start: Path) -> dict[str, Tensor]:
         taken, new = grown(config, state, checkpoint.config, tensors)
     else:
         taken, new = compatible_part(state, tensors)
-    typer.echo(f"{start}: {len(taken)} tensors taken over, {len(new)} new", err=True)
+    warn(f"{start}: {len(taken)} tensors taken over, {len(new)} new")
     return state | taken
 
 
@@ -156,12 +182,12 @@ def _tell(result: TrainResult, folder: Path, as_json: bool) -> None:
     points = [row for row in result.validation if row["step"] == last]
     if as_json:
         record = {"run": str(folder), "step": result.step, "finished": result.finished, "validation": points}
-        typer.echo(json.dumps(record, indent=1))
+        say_json(record)
         return
     if not result.finished:
-        typer.echo(f"stopped after step {result.step:,}; the same command goes on from there")
+        say(f"stopped after step {result.step:,}; the same command goes on from there")
         return
-    typer.echo(f"{'quality':>8}{'bpp':>9}{'PSNR dB':>9}   held-out pictures, step {last:,.0f}")
+    say(f"{'quality':>8}{'bpp':>9}{'PSNR dB':>9}   held-out pictures, step {last:,.0f}")
     for row in points:
-        typer.echo(f"{row['quality']:>8}{row['bpp']:>9.4f}{row['psnr']:>9.2f}")
-    typer.echo(f"next: s2c-deploy export --weights {folder}")
+        say(f"{row['quality']:>8}{row['bpp']:>9.4f}{row['psnr']:>9.2f}")
+    say(f"next: s2c-deploy export --weights {folder}")

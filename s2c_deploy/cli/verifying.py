@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from s2c_deploy.cli.building import comma_list
-from s2c_deploy.cli.coding import JsonOption
-from s2c_deploy.cli.evaluating import parse_qualities
+from s2c_deploy.cli.bundles import looked_at
+from s2c_deploy.cli.evaluating import check_levels, parse_qualities, pictures_of
 from s2c_deploy.cli.exporting import PHOTOGRAPHS
+from s2c_deploy.cli.options import FollowLinksOption, JsonOption, WideOption, comma_list
+from s2c_deploy.cli.output import PlainTable, progress_bar, say, say_json, show_tables
 from s2c_deploy.errors import DependencyError, EngineError
 
 if TYPE_CHECKING:
@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    backends: Annotated[str, typer.Option(help="Engines, with commas between. [default: all that run here]")] = "",
+    backends: Annotated[
+        str, typer.Option(help="Engines, with commas between.", show_default="all that run here")
+    ] = "",
     images: Annotated[Path, typer.Option(help="Folder of pictures to code.")] = PHOTOGRAPHS,
     quality: Annotated[str, typer.Option("--quality", "-q", help="As 1..8 or 1,3,5.5.")] = "1,3,5,8",
+    follow_links: FollowLinksOption = False,
+    wide: WideOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Prove a bundle exact from its ONNX files, and decode every engine's streams on every other.
@@ -35,26 +39,22 @@ def verify(
     if find_spec("onnx") is None:
         raise DependencyError("onnx", extra="export")
     levels = parse_qualities([quality])
-    from rich.console import Console
-    from rich.progress import Progress
-
+    check_levels(levels)
     from s2c_deploy.bundle import exact_graphs, open_bundle
-    from s2c_deploy.image import list_images, read_image
+    from s2c_deploy.image import read_image
     from s2c_deploy.proof import EXACT_LIMIT, prove_graph
     from s2c_deploy.verify import cross_decode
 
+    looked_at(bundle, "bundle")
+    listed = pictures_of(images, follow_links)
     opened = open_bundle(bundle)
     chosen = _backends(backends, opened)
     proofs = {name: prove_graph(opened.graph(name)) for name in exact_graphs(opened.config)}
-    pictures = [read_image(path).pixels for path in list_images(images)]
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("verifying")
-
-        def advance(step: str, done: int, total: int) -> None:
-            bar.update(task, description=step, completed=done, total=total)
-
-        agreements = cross_decode(opened, pictures, levels, chosen, progress=advance)
-        bar.update(task, visible=False)
+    pictures = [read_image(path).pixels for path in listed]
+    with progress_bar("verifying") as advance:
+        agreements = cross_decode(
+            opened, pictures, levels, chosen, progress=lambda step, done, total: advance(done, total, step)
+        )
     record: dict[str, Any] = {
         "bundle": str(bundle),
         "fingerprint": opened.fingerprint.hex(),
@@ -68,7 +68,10 @@ def verify(
         "agreements": [vars(agreement) for agreement in agreements],
         "agrees": all(agreement.agrees for agreement in agreements),
     }
-    typer.echo(json.dumps(record, indent=1) if as_json else _report(record))
+    if as_json:
+        say_json(record)
+    else:
+        _report(record, wide)
     for agreement in agreements:
         if not agreement.agrees:
             raise EngineError(
@@ -87,16 +90,19 @@ def _backends(text: str, bundle: Bundle) -> list[str]:
     return [name for name in BACKENDS if can_run(bundle, name)]
 
 
-def _report(record: dict[str, Any]) -> str:
+def _report(record: dict[str, Any], wide: bool) -> None:
     proof = record["proof"]
-    lines = [
-        f"{record['bundle']}, fingerprint {record['fingerprint'][:16]}",
+    say(f"{record['bundle']}, fingerprint {record['fingerprint'][:16]}")
+    say(
         f"proof from the ONNX files: {proof['layers']} sums, the largest reaches {proof['largest_sum']:.0f}, "
-        f"below 2^24 = {proof['limit']}",
-        f"{record['pictures']} pictures at qualities {', '.join(f'{q:g}' for q in record['qualities'])}:",
-        f"{'encoded with':<22}{'decoded with':<34}{'outputs':>14}{'differ':>9}{'symbols differ':>16}{'failed':>8}",
-    ]
+        f"below 2^24 = {proof['limit']}"
+    )
+    qualities = ", ".join(f"{q:g}" for q in record["qualities"])
+    rows = []
     for a in record["agreements"]:
-        counts = f"{a['outputs']:>14,}{a['differing_outputs']:>9,}{a['differing_symbols']:>16,}"
-        lines.append(f"{a['encoder']:<22}{a['decoder']:<34}{counts}{a['failed']:>5}/{a['streams']}")
-    return "\n".join(lines)
+        differ = (f"{a['differing_outputs']:,}", f"{a['differing_symbols']:,}")
+        counted = (f"{a['outputs']:,}", *differ) if wide else differ
+        rows.append((f"{a['encoder']} -> {a['decoder']}", *counted, f"{a['failed']}/{a['streams']}"))
+    columns = ("encoded -> decoded", *(("outputs",) * wide), "differ", "symbols differ", "failed")
+    title = f"{record['pictures']} pictures at qualities {qualities}:"
+    show_tables([PlainTable(title=title, columns=columns, rows=tuple(rows))])

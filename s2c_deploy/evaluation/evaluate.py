@@ -17,12 +17,13 @@ import PIL
 from s2c_deploy import __version__
 from s2c_deploy.bitstream import round_quality
 from s2c_deploy.codec import Codec
-from s2c_deploy.errors import InputError
+from s2c_deploy.errors import InputError, OutOfMemoryError
 from s2c_deploy.evaluation.curves import Comparison, Curve, Kind, compare, mean_curve
 from s2c_deploy.evaluation.measure import BundleMethod, Measurement, Method, measure
 from s2c_deploy.evaluation.pillow_codecs import pillow_codec
 from s2c_deploy.evaluation.reference import choose_references, known_dataset, read_references, shipped_references
-from s2c_deploy.image import list_images, read_image
+from s2c_deploy.image import read_image
+from s2c_deploy.listing import list_images, name_of
 from s2c_deploy.runtime import backend_status
 
 #: Called with what was done, of how many, and the picture.
@@ -36,7 +37,7 @@ class Request:
     images: a folder of pictures; bundles: folders; qualities: 1..8 in steps of 1/32; against: conventional codecs
     by name; references: published curves by name, from ``reference_file`` (None: the shipped one), of ``dataset``
     (None: known by the pictures' names); background: colour behind transparent pixels; skip_unreadable: leave
-    such pictures out, rather than stop at the first.
+    such pictures out, rather than stop at the first; follow_links: take those too that lie outside of the folder.
     """
 
     images: Path
@@ -50,6 +51,7 @@ class Request:
     threads: int = 0
     background: str | None = None
     skip_unreadable: bool = False
+    follow_links: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,7 @@ def evaluate_folder(request: Request, progress: Progress | None = None) -> Evalu
     curves += [_curve("codec", codec, rows, missing=codec.advice) for codec in codecs]
     curves += references
     return Evaluation(
-        pictures=tuple(path.name for path in pictures),
+        pictures=tuple(name_of(path) for path in pictures),
         skipped=tuple(skipped),
         dataset=dataset,
         curves=tuple(curves),
@@ -121,14 +123,14 @@ def _curve(kind: Kind, method: Method, rows: Sequence[Measurement], missing: str
 def _readable(request: Request) -> tuple[list[Path], list[Skipped]]:
     """The pictures that can be read, each tried now, so that no long run ends on the last one."""
     kept, skipped = [], []
-    for path in list_images(request.images):
+    for path in list_images(request.images, follow_links=request.follow_links):
         try:
             read_image(path, background=request.background)
             kept.append(path)
-        except InputError as error:
+        except (InputError, OutOfMemoryError) as error:
             if not request.skip_unreadable:
                 raise
-            skipped.append(Skipped(image=path.name, reason=str(error)))
+            skipped.append(Skipped(image=name_of(path), reason=str(error)))
     if not kept:
         raise InputError(f"no picture in {request.images} can be read", hint=skipped[0].reason)
     return kept, skipped
@@ -182,9 +184,9 @@ def _measure_all(
                 if pixels.shape not in warm:
                     method.decode(method.encode(pixels, method.settings[0]))
                 for setting in method.settings:
-                    rows.append(measure(method, pixels, setting, image=path.name, folder=Path(folder)))
+                    rows.append(measure(method, pixels, setting, image=name_of(path), folder=Path(folder)))
                     if progress is not None:
-                        progress(len(rows), total, path.name)
+                        progress(len(rows), total, name_of(path))
             warm.add(pixels.shape)
     return rows
 

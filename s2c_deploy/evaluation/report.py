@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from s2c_deploy.evaluation.tables import (
     points_table,
     size_table,
 )
-from s2c_deploy.files import atomic_write
+from s2c_deploy.files import write_text
 
 CSV_COLUMNS = (
     *("image", "method", "setting", "width", "height", "bytes", "bpp", "psnr", "ms_ssim"),
@@ -64,24 +65,22 @@ def _finite(value: Any) -> Any:
 
 def write_json(evaluation: Evaluation, path: Path) -> None:
     """``as_record`` to a file."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(as_record(evaluation), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(as_record(evaluation), indent=1, allow_nan=False) + "\n")
 
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
     """A line per measurement; empty cells where there is no figure, ``inf`` for the PSNR of equal pictures."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, CSV_COLUMNS)
-        writer.writeheader()
-        writer.writerows(_row(evaluation, number) for number in range(len(evaluation.rows)))
+    lines = io.StringIO(newline="")
+    writer = csv.DictWriter(lines, CSV_COLUMNS)
+    writer.writeheader()
+    writer.writerows(_row(evaluation, number) for number in range(len(evaluation.rows)))
+    write_text(path, lines.getvalue())
 
 
 def write_html(evaluation: Evaluation, path: Path) -> None:
     """One page: notes, plot, tables, environment.  Nothing is loaded from elsewhere.  DependencyError without
     matplotlib, which draws the plot."""
-    page = _page(evaluation)
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, _page(evaluation))
 
 
 def _page(evaluation: Evaluation) -> str:

@@ -39,8 +39,8 @@ def over_ideal(point: Point) -> str:
     return percent(point.bpp / point.ideal_bpp - 1, 2) if point.ideal_bpp else ""
 
 
-def bd_rate_table(evaluation: Evaluation, test: str) -> Table:
-    """BD-rates of one bundle against everything else, a row each."""
+def bd_rate_table(evaluation: Evaluation, test: str, *, wide: bool = True) -> Table:
+    """BD-rates of one bundle against everything else, a row each; not wide: of the two interpolations, pchip's."""
     mine = [comparison for comparison in evaluation.comparisons if comparison.test == test]
     structural = {c.anchor: c for c in mine if c.metric == "ms_ssim"}
     rows = []
@@ -48,8 +48,11 @@ def bd_rate_table(evaluation: Evaluation, test: str) -> Table:
         if c.metric != "psnr":
             continue
         other = structural.get(c.anchor)
-        rows.append((c.anchor, *bd_cells(c), "" if other is None else bd_cells(other)[0]))
-    columns = ("against", "PSNR, pchip", "PSNR, cubic", "PSNR from, to", "MS-SSIM, pchip")
+        pchip, cubic, interval = bd_cells(c)
+        structure = "" if other is None else bd_cells(other)[0]
+        rows.append((c.anchor, pchip, cubic, interval, structure) if wide else (c.anchor, pchip, structure, interval))
+    all_columns = ("against", "PSNR, pchip", "PSNR, cubic", "PSNR from, to", "MS-SSIM, pchip")
+    columns = all_columns if wide else ("against", "PSNR", "MS-SSIM", "PSNR from, to")
     return Table(title=f"BD-rate of {test}: bits at equal quality", columns=columns, rows=tuple(rows))
 
 

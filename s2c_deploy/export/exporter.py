@@ -24,7 +24,8 @@ from s2c_deploy.export.parity import check_graph
 from s2c_deploy.export.precision import HalfGraphs, half_graphs
 from s2c_deploy.export.probes import full_range_probes, probe_graphs
 from s2c_deploy.export.transform_graphs import transform_graphs
-from s2c_deploy.image import list_images, read_image
+from s2c_deploy.image import read_image
+from s2c_deploy.listing import list_images
 from s2c_deploy.manifest import KNOWN_ANSWERS, SCHEMA_VERSION, TABLES
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.model import INDEX_GAIN

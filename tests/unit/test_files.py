@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from s2c_deploy.errors import InputError
-from s2c_deploy.files import atomic_write
+from s2c_deploy.files import (
+    atomic_write,
+    check_folder_writable,
+    check_writable,
+    make_folder,
+    read_bytes,
+    status_of,
+    write_bytes,
+    write_text,
+)
 
 
 def test_atomic_write(tmp_path: Path) -> None:
@@ -73,3 +84,108 @@ def test_atomic_write_when_the_place_is_taken_meanwhile(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Is a directory"), atomic_write(tmp_path / "a"):
         (tmp_path / "a").mkdir()
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_full_disk_is_an_input_error(tmp_path: Path) -> None:
+    """A process that may write a kilobyte, as a quota or a full disk ends a file in its middle."""
+    code = (
+        "import resource, sys\n"
+        "from s2c_deploy.errors import InputError\n"
+        "from s2c_deploy.files import write_bytes\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "write_bytes('small', bytes(1000))\n"
+        "try:\n    write_bytes('large', bytes(1001))\n"
+        "except InputError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "cannot write large: File too large (make room, or choose another place)\n"
+    assert os.listdir(tmp_path) == ["small"]
+
+
+def test_atomic_write_replaces_a_link_itself(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"mine")
+    for target in ("real", "nothing"):
+        (tmp_path / "link").unlink(missing_ok=True)
+        (tmp_path / "link").symlink_to(target)
+        write_bytes(tmp_path / "link", b"new", follow_links=False)
+        assert not (tmp_path / "link").is_symlink()
+        assert (tmp_path / "link").read_bytes() == b"new"
+    assert (tmp_path / "real").read_bytes() == b"mine"
+    assert sorted(os.listdir(tmp_path)) == ["link", "real"]
+
+
+def test_write_bytes_refuses_what_appeared_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"mine")
+    with pytest.raises(InputError, match="exists"):
+        write_bytes(tmp_path / "a", b"new", replace=False)
+    assert (tmp_path / "a").read_bytes() == b"mine"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_suffix_as_long_as_a_name(tmp_path: Path) -> None:
+    write_bytes(tmp_path / ("a." + "x" * 253), b"1")
+    assert len(os.listdir(tmp_path)) == 1
+
+
+def test_write_text_of_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", os.fsdecode(b"caf\xe9 \xc3\xa9"))
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "caf\\udce9 é"
+
+
+def test_reading(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    assert read_bytes(tmp_path / "a") == b"1"
+    for path, message in (
+        (tmp_path / "none", "no such file"),
+        (tmp_path, "Is a directory"),
+        (Path("/dev/zero"), "is a device"),
+        (tmp_path / ("x" * 300), "File name too long"),
+        (tmp_path / "a" / "b", "Not a directory"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_bytes(path)
+
+
+def test_looking(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "link").symlink_to("nothing")
+    assert status_of(tmp_path / "a") is not None
+    for name in ("none", "a/b", "link"):
+        assert status_of(tmp_path / name) is None
+    with pytest.raises(InputError, match="File name too long"):
+        status_of(tmp_path / ("x" * 300))
+
+
+def test_making_folders(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    for path, message in (
+        (tmp_path / "file", "is a file"),
+        (tmp_path / "file" / "b", "Not a directory"),
+        (Path("/proc/nope"), "cannot make the folder /proc/nope"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ):
+        with pytest.raises(InputError, match=message):
+            make_folder(path)
+
+
+def test_trying_places_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    check_writable(tmp_path / "new")
+    check_writable(tmp_path / "file")
+    check_folder_writable(tmp_path)
+    check_folder_writable(tmp_path / "new" / "deep")
+    for check, path, message in (
+        (check_writable, tmp_path / "none" / "a", "no folder"),
+        (check_writable, tmp_path, "not a regular file"),
+        (check_writable, Path("/proc/r.json"), "cannot write /proc/r.json"),
+        (check_writable, tmp_path / ("x" * 300), "File name too long"),
+        (check_folder_writable, tmp_path / "file", "is a file"),
+        (check_folder_writable, Path("/proc/nope/deep"), "cannot write /proc/nope/deep"),
+        (check_folder_writable, tmp_path / ("x" * 300), "File name too long"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check(path)
+    assert os.listdir(tmp_path) == ["file"]

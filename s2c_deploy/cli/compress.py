@@ -1,0 +1,171 @@
+"""``compress``: pictures to ``.s2c`` streams."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from s2c_deploy.cli.bundles import bundle_to_write_with
+from s2c_deploy.cli.folder_run import Outcome, Record, ahead_or_not, attempt_all, record_of, run_jobs
+from s2c_deploy.cli.jobs import Choice, Job, plan
+from s2c_deploy.cli.options import (
+    BackendOption,
+    BackgroundOption,
+    BundleOption,
+    FollowLinksOption,
+    ForceOption,
+    JsonOption,
+    MaxPixelsOption,
+    RecursiveOption,
+    SkipExistingOption,
+    ThreadsOption,
+)
+from s2c_deploy.cli.output import read_stdin, write_stdout
+from s2c_deploy.cli.stopping import Stop
+from s2c_deploy.cli.targets import picture_size
+from s2c_deploy.errors import InputError, OutOfMemoryError
+from s2c_deploy.presets import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from s2c_deploy.codec import Codec
+    from s2c_deploy.image import Image
+
+#: Larger pictures are read when their turn comes, not during the one before: two of them may not fit.
+READ_AHEAD_PIXELS = 2**24
+
+
+def compress(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE... [TARGET]",
+            help="Pictures or folders of them, then a .s2c file or a folder for the streams; - is standard input and "
+            "output. A TARGET that ends in / is made.",
+        ),
+    ],
+    quality: Annotated[float, typer.Option("--quality", "-q", help="1 (small) to 8 (good), in steps of 1/32.")] = 4,
+    bundle: BundleOption = None,
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = 0,
+    tile: Annotated[int, typer.Option(help="Code tiles of this side apart (a multiple of 64); 0: none.")] = 0,
+    background: BackgroundOption = None,
+    strip_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--strip-metadata",
+            help="Leave out EXIF, which may hold places, times and names of people. The ICC profile stays: colours "
+            "depend on it.",
+        ),
+    ] = False,
+    drop_icc: Annotated[
+        bool, typer.Option("--drop-icc", help="Leave out the ICC profile; unless it is sRGB's, colours change.")
+    ] = False,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    recursive: RecursiveOption = False,
+    follow_links: FollowLinksOption = False,
+    skip_existing: SkipExistingOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compress pictures to .s2c streams.
+
+    Without TARGET, each stream lies beside its picture.
+
+    s2c-deploy compress photo.png photo.s2c
+
+    s2c-deploy compress --quality 6 photos/ streams/
+
+    s2c-deploy compress a.png b.jpg streams/ --strip-metadata
+
+    s2c-deploy compress - - < photo.png > photo.s2c
+    """
+    _check_options(quality, tile, background, backend)
+    choice = Choice(
+        writes="stream",
+        suffix=".s2c",
+        force=force,
+        skip_existing=skip_existing,
+        recursive=recursive,
+        follow_links=follow_links,
+    )
+    planned = plan(paths, choice)
+    from s2c_deploy.codec import Codec
+    from s2c_deploy.image import decode_image, read_image
+
+    def read(job: Job) -> Image:
+        if job.source is None:
+            image = decode_image(read_stdin(), background=background, max_pixels=max_pixels, drop_icc=drop_icc)
+        else:
+            image = read_image(job.source, background=background, max_pixels=max_pixels, drop_icc=drop_icc)
+        return replace(image, exif=None) if strip_metadata else image
+
+    if not planned.jobs:  # all there already: no engine is needed to say so
+        run_jobs(planned, lambda jobs, stop: iter(()), doing="compressing", as_json=as_json)
+        return
+    with Codec.open(bundle_to_write_with(bundle), backend, threads=threads, max_pixels=max_pixels) as codec:
+        codec.load(decoder=False)
+
+        def read_ahead(job: Job) -> tuple[Job, Image | None]:
+            return job, None if _is_huge(job) else read(job)
+
+        def encode(item: tuple[Job, Image | None]) -> Record:
+            job, image = item
+            del item
+            return _encode(codec, job, read(job) if image is None else image, quality, tile)
+
+        def stages(jobs: Iterable[Job], stop: Stop) -> Iterator[Outcome]:
+            return attempt_all(encode, ahead_or_not(attempt_all(read_ahead, jobs, stop)), stop)
+
+        run_jobs(planned, stages, doing="compressing", as_json=as_json)
+
+
+def _is_huge(job: Job) -> bool:
+    size = None if job.source is None else picture_size(job.source)
+    return size is not None and size[0] * size[1] > READ_AHEAD_PIXELS
+
+
+def _encode(codec: Codec, job: Job, image: Image, quality: float, tile: int) -> Record:
+    from s2c_deploy.files import write_bytes
+
+    started = time.perf_counter()
+    try:
+        data = codec.compress(image.pixels, quality, tile=tile, icc=image.icc, exif=image.exif)
+    except (MemoryError, OutOfMemoryError) as error:
+        hint = "--tile 512 codes it in parts" if not tile else f"a --tile smaller than {tile}, or more memory"
+        raise OutOfMemoryError(f"compressing {image.width}x{image.height} pixels", hint=hint) from error
+    seconds = time.perf_counter() - started
+    if job.target is None:
+        write_stdout(data)
+    else:
+        job.make_parent()
+        write_bytes(job.target, data, follow_links=job.follow_links, replace=job.replace)
+    return record_of(
+        job, backend=codec.backend, width=image.width, height=image.height, size=len(data), seconds=seconds
+    )
+
+
+def _check_options(quality: float, tile: int, background: str | None, backend: str) -> None:
+    """InputError for what would else fail at the first picture."""
+    from s2c_deploy.bitstream import round_quality, tile_grid
+    from s2c_deploy.runtime import choose_backend
+
+    round_quality(quality)
+    tile_grid(1, 1, tile)
+    check_background(background)
+    choose_backend(backend)
+
+
+def check_background(name: str | None) -> None:
+    """InputError unless it is a colour."""
+    if name is None:
+        return
+    from PIL import ImageColor
+
+    try:
+        ImageColor.getrgb(name)
+    except ValueError:
+        raise InputError(f"unknown colour {name!r}", hint="pass a CSS name or #rrggbb") from None

@@ -1,0 +1,234 @@
+"""``decompress``: ``.s2c`` streams to pictures."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from s2c_deploy.cli.bundles import BundleFinder
+from s2c_deploy.cli.compress import READ_AHEAD_PIXELS
+from s2c_deploy.cli.folder_run import Outcome, Record, ahead_or_not, attempt_all, record_of, run_jobs
+from s2c_deploy.cli.jobs import Choice, Job, is_folder_name, plan
+from s2c_deploy.cli.options import (
+    BackendOption,
+    BundleOption,
+    FollowLinksOption,
+    ForceOption,
+    JsonOption,
+    MaxPixelsOption,
+    RecursiveOption,
+    SkipExistingOption,
+    ThreadsOption,
+)
+from s2c_deploy.cli.output import read_stdin, warn, write_stdout
+from s2c_deploy.cli.stopping import Stop
+from s2c_deploy.errors import InputError, OutOfMemoryError, S2CError
+from s2c_deploy.presets import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from s2c_deploy.bitstream import Stream
+    from s2c_deploy.codec import Codec
+    from s2c_deploy.image import Image
+    from s2c_deploy.runtime.runner import FloatArray
+
+
+def decompress(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE... [TARGET]",
+            help="Streams or folders of them, then a picture (.png .ppm .tiff .jpg .webp …) or a folder for the "
+            "pictures; - is standard input and output. A TARGET that ends in / is made.",
+        ),
+    ],
+    bundle: BundleOption = None,
+    backend: BackendOption = "auto",
+    threads: ThreadsOption = 0,
+    suffix: Annotated[str, typer.Option(help="Picture format where TARGET is a folder, - or not given.")] = ".png",
+    synthesis: Annotated[
+        str, typer.Option(help="Precision of g_s: auto, float32, bfloat16 (CPUs that have it), float16 (engines).")
+    ] = "auto",
+    strip_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--strip-metadata",
+            help="Write no EXIF, which may hold places, times and names of people. The ICC profile is written: "
+            "colours depend on it.",
+        ),
+    ] = False,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    recursive: RecursiveOption = False,
+    follow_links: FollowLinksOption = False,
+    skip_existing: SkipExistingOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Decompress .s2c streams to pictures; the bundle that made a stream is found by its fingerprint.
+
+    Without TARGET, each picture lies beside its stream.
+
+    s2c-deploy decompress photo.s2c photo.png
+
+    s2c-deploy decompress streams/ pictures/ --suffix .webp
+
+    s2c-deploy decompress - - < photo.s2c > photo.png
+    """
+    suffix = suffix if suffix.startswith(".") else f".{suffix}"
+    _check_options(paths, suffix, synthesis, backend)
+    choice = Choice(
+        writes="picture",
+        suffix=suffix,
+        force=force,
+        skip_existing=skip_existing,
+        recursive=recursive,
+        follow_links=follow_links,
+    )
+    planned = plan(paths, choice)
+    with ExitStack() as stack:
+        opened = _Codecs(bundle=bundle, backend=backend, threads=threads, synthesis=synthesis)
+        stack.callback(opened.close)
+        work = _Work(codecs=opened, suffix=suffix, max_pixels=max_pixels, strip_metadata=strip_metadata)
+        run_jobs(planned, work.stages, doing="decompressing", as_json=as_json)
+
+
+def _check_options(paths: list[str], suffix: str, synthesis: str, backend: str) -> None:
+    """InputError for what would else fail when the first picture is decoded."""
+    from s2c_deploy.image import check_suffix
+    from s2c_deploy.runtime import choose_backend
+    from s2c_deploy.runtime.backends import PRECISIONS
+
+    target = paths[1] if len(paths) == 2 else "-"
+    named = target != "-" and not is_folder_name(target) and not os.path.isdir(paths[0])
+    check_suffix(Path(target).suffix if named else suffix)
+    if synthesis not in PRECISIONS:
+        raise InputError(f"--synthesis: expected {', '.join(PRECISIONS)}, found {synthesis!r}")
+    choose_backend(backend)
+
+
+class _Codecs:
+    """A codec for each bundle that a stream is of, opened at its first one.  Used by one thread."""
+
+    def __init__(self, *, bundle: Path | None, backend: str, threads: int, synthesis: str) -> None:
+        self._finder = BundleFinder(bundle)
+        self._backend, self._threads, self._synthesis = backend, threads, synthesis
+        self._opened: dict[Path, Codec] = {}
+        self._failed: dict[Path, S2CError] = {}
+
+    def of(self, stream: Stream) -> Codec:
+        """InputError, BitstreamError, BundleError, EngineError or DependencyError, the same for every stream of a
+        bundle that cannot be opened."""
+        folder = self._finder.find(stream.fingerprint, f"{stream.variant}-{stream.preset}")
+        if folder in self._failed:
+            raise self._failed[folder]
+        if folder not in self._opened:
+            from s2c_deploy.codec import Codec
+
+            try:
+                codec = Codec.open(folder, self._backend, threads=self._threads, synthesis=self._synthesis)
+            except OutOfMemoryError:  # may fit when other pictures are gone
+                raise
+            except S2CError as error:
+                self._failed[folder] = error
+                raise
+            self._opened[folder] = codec
+            codec.check_stream(stream)
+            codec.load(encoder=False)
+        return self._opened[folder]
+
+    def close(self) -> None:
+        for codec in self._opened.values():
+            codec.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """A stream and, unless it is huge, its latents."""
+
+    job: Job
+    codec: Codec
+    stream: Stream
+    size: int
+    latents: list[FloatArray] | None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Decoded:
+    job: Job
+    record: Record
+    image: Image
+
+
+class _Work:
+    """The stages of decoding, each in a thread of its own: symbols of one stream, g_s of the one before, the file of
+    the one before that."""
+
+    def __init__(self, *, codecs: _Codecs, suffix: str, max_pixels: int, strip_metadata: bool) -> None:
+        self._codecs, self._suffix = codecs, suffix
+        self._max_pixels, self._strip = max_pixels, strip_metadata
+        self._reading = threading.Lock()  # a codec reads one stream at a time
+
+    def stages(self, jobs: Iterable[Job], stop: Stop) -> Iterator[Outcome]:
+        read = ahead_or_not(attempt_all(self._read, jobs, stop))
+        return attempt_all(self._write, ahead_or_not(attempt_all(self._synthesize, read, stop)), stop)
+
+    def _read(self, job: Job) -> _Read:
+        from s2c_deploy.bitstream import parse
+        from s2c_deploy.files import read_bytes
+
+        data = read_stdin() if job.source is None else read_bytes(job.source)
+        started = time.perf_counter()
+        stream = parse(data, max_pixels=self._max_pixels)
+        parsed = time.perf_counter() - started
+        codec = self._codecs.of(stream)
+        started = time.perf_counter()
+        # The symbols of a huge picture are read when its turn comes, not during the one before: two may not fit.
+        huge = stream.width * stream.height > READ_AHEAD_PIXELS
+        latents = None if huge else self._latents(codec, stream)
+        seconds = parsed + time.perf_counter() - started
+        return _Read(job=job, codec=codec, stream=stream, size=len(data), latents=latents, seconds=seconds)
+
+    def _latents(self, codec: Codec, stream: Stream) -> list[FloatArray]:
+        with self._reading:
+            return list(codec.read_latents(stream))
+
+    def _synthesize(self, read: _Read) -> _Decoded:
+        from s2c_deploy.image import Image
+
+        started, stream = time.perf_counter(), read.stream
+        latents = self._latents(read.codec, stream) if read.latents is None else read.latents
+        pixels = read.codec.synthesize(stream, latents)
+        record = record_of(
+            read.job,
+            backend=read.codec.backend,
+            width=stream.width,
+            height=stream.height,
+            size=read.size,
+            seconds=read.seconds + time.perf_counter() - started,
+        )
+        image = Image(pixels=pixels, icc=stream.icc, exif=None if self._strip else stream.exif)
+        return _Decoded(job=read.job, record=record, image=image)
+
+    def _write(self, decoded: _Decoded) -> Record:
+        from s2c_deploy.files import write_bytes
+        from s2c_deploy.image import encode_image, left_out
+
+        job, image = decoded.job, decoded.image
+        suffix = self._suffix if job.target is None else job.target.suffix
+        data = encode_image(image, suffix)
+        if job.target is None:
+            write_stdout(data)
+        else:
+            job.make_parent()
+            write_bytes(job.target, data, follow_links=job.follow_links, replace=job.replace)
+        if missing := left_out(image, suffix):
+            warn(f"{job.target_name}: {suffix} has no place for {', '.join(missing)}")
+        return decoded.record

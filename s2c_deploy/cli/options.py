@@ -1,0 +1,52 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_BUNDLE = "$S2C_BUNDLE, else the one under ./engines"
+
+BundleOption = Annotated[Path | None, typer.Option(help="Bundle folder.", show_default=_BUNDLE)]
+BundleArgument = Annotated[Path | None, typer.Argument(help="Bundle folder.", show_default=_BUNDLE)]
+BackendOption = Annotated[str, typer.Option(help="auto, openvino, onnxruntime, torch or tensorrt.")]
+ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the engine; 0 lets it choose.")]
+ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
+WideOption = Annotated[bool, typer.Option("--wide", help="Every table with every column.")]
+MaxPixelsOption = Annotated[int, typer.Option(min=1, help="Refuse larger pictures before allocating anything.")]
+BackgroundOption = Annotated[
+    str | None, typer.Option(help="Colour that shows through transparent pixels; without it they are refused.")
+]
+PresetOption = Annotated[str, typer.Option(help="tiny, small, base or large.")]
+TargetsOption = Annotated[
+    str, typer.Option(help="tensorrt, tensorrt-rtx, with commas between.", show_default="those installed")
+]
+CapabilityOption = Annotated[
+    str,
+    typer.Option(help="GPUs that tensorrt-rtx builds for.", show_default="this machine's, else 8.6,8.9,12.0"),
+]
+ProfileOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--profile",
+        help="Picture sizes MIN,OPT,MAX; repeat for several.",
+        show_default="64x64,768x512,2048x2048",
+    ),
+]
+RecursiveOption = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Subfolders of a folder too; results keep their places.")
+]
+FollowLinksOption = Annotated[
+    bool, typer.Option("--follow-links", help="Take links that lead out of the folder, too.")
+]
+SkipExistingOption = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave targets that are there, and do the others: goes on with a run.")
+]
+
+
+def comma_list(text: str) -> list[str]:
+    """What stands between commas; empty parts are dropped."""
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,227 @@
+"""What commands print.  Names come from strangers: nothing that is printed here can move a terminal's cursor."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import typer
+
+from s2c_deploy.errors import InputError
+
+Advance = Callable[[int, int | None, str], None]
+_GAP = "  "
+
+
+class Table(Protocol):
+    """A table of text: the first column is words, the others are numbers, unless it is called name."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+    @property
+    def rows(self) -> tuple[tuple[str, ...], ...]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainTable:
+    """A ``Table`` of a command that has no library's."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def printable(text: str) -> str:
+    """The text on one line: control characters, newlines and bytes that are no UTF-8 with backslashes."""
+    return "".join(c if c.isprintable() or c == "\N{IDEOGRAPHIC SPACE}" else _escaped(c) for c in text)
+
+
+def _escaped(c: str) -> str:
+    if "\udc80" <= c <= "\udcff":  # a byte of a name that is no UTF-8
+        return f"\\x{ord(c) - 0xDC00:02x}"
+    return c.encode("unicode_escape").decode("ascii")
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """A line to stdout, at once.  InputError where nothing can be written there, BrokenPipeError where nobody reads."""
+    _echo(printable(line), err)
+
+
+def say_json(value: Any, *, err: bool = False) -> None:
+    """JSON that is valid UTF-8, whatever the names in it; errors as ``say``."""
+    _echo(json.dumps(_valid(value), indent=1), err)
+
+
+def warn(line: str) -> None:
+    """A line to stderr; a stderr that cannot be written is nobody's failure."""
+    with suppress(OSError, ValueError):
+        typer.echo(printable(line), err=True)
+
+
+def flush_stdout() -> None:
+    """What is left, now: at Python's exit a full disk would be a traceback.  Errors as ``say``."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritable(error, "output") from error
+
+
+def _echo(text: str, err: bool) -> None:
+    try:
+        typer.echo(text, err=err)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritable(error, "error" if err else "output") from error
+
+
+def _unwritable(error: OSError, stream: str) -> InputError:
+    return InputError(f"cannot write standard {stream}: {error.strerror}", hint="make room, or write it elsewhere")
+
+
+def _valid(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_valid(key): _valid(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_valid(part) for part in value]
+    if isinstance(value, str) and not value.isascii():
+        return "".join(_escaped(c) if "\ud800" <= c <= "\udfff" else c for c in value)
+    return value
+
+
+def read_stdin() -> bytes:
+    """All of standard input.  InputError from a terminal, where nobody types a picture."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError("standard input is a terminal", hint="pipe a file into it: < photo.png")
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as error:
+        raise InputError(f"cannot read standard input: {error.strerror}") from error
+
+
+def write_stdout(data: bytes) -> None:
+    """Bytes to standard output.  InputError where it cannot take them."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except (OSError, ValueError) as error:
+        discard_stdout()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"cannot write standard output: {reason}", hint="name a file instead of -") from error
+
+
+def check_binary_stdout() -> None:
+    """InputError where standard output is a terminal."""
+    if sys.stdout is None or sys.stdout.isatty():
+        raise InputError("standard output is a terminal", hint="redirect it: > FILE, or name a file instead of -")
+
+
+def discard_stdout() -> None:
+    """Sends what a broken stdout still holds to nowhere, so that Python's exit stays quiet."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None = None, *, hidden: bool = False) -> Iterator[Advance]:
+    """A bar on stderr while the block runs, where that is a terminal; yields advance(done, total, step)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    # Not as markup: steps hold names of files.
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    # Lines for stdout go by way of the bar only where both are on one terminal.
+    redirect = bool(sys.stdout and sys.stdout.isatty())
+    quiet = hidden or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet, redirect_stdout=redirect) as bar:
+        task = bar.add_task(description, total=total)
+
+        def advance(done: int, total: int | None, step: str) -> None:
+            bar.update(task, description=printable(step), completed=done, total=total)
+
+        yield advance
+
+
+def show_tables(tables: Sequence[Table]) -> None:
+    """Prints tables that have rows: aligned columns, whole in a pipe; on a terminal no wider than it is."""
+    width = _width()
+    for table in tables:
+        if table.rows:
+            for line in [*table_lines(table, width), ""]:
+                say(line)
+
+
+def show_notes(notes: Sequence[str]) -> None:
+    """Prints sentences, each on a line of its own; on a terminal they go on below between words."""
+    width = _width()
+    for note in map(printable, notes):
+        lines = [note] if width is None else textwrap.wrap(note, width, break_long_words=False, break_on_hyphens=False)
+        for line in lines:
+            say(line)
+
+
+def _width() -> int | None:
+    """Columns of the terminal that stdout is; None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout and sys.stdout.isatty() else None
+
+
+def table_lines(table: Table, width: int | None = None) -> list[str]:
+    """A table's title, head and rows.  width: where they would be longer, words of the last column go on below, and
+    columns of numbers stand in a further block that repeats the first; no word is broken."""
+    words = table.columns[0] == "name"
+    cells = [tuple(map(printable, row)) for row in (table.columns, *table.rows)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(table.columns))]
+    title = [table.title] if width is None else textwrap.wrap(table.title, width, break_long_words=False)
+    if words:
+        return [*title, *_words(cells, widths, width)]
+    lines = title
+    for number, block in enumerate(_blocks(widths, width)):
+        lines += [""] if number else []
+        lines += [
+            _GAP.join(row[k].rjust(widths[k]) if k else row[k].ljust(widths[k]) for k in block).rstrip()
+            for row in cells
+        ]
+    return lines
+
+
+def _blocks(widths: Sequence[int], width: int | None) -> list[list[int]]:
+    """Numbers of the columns that stand side by side."""
+    blocks, used = [[0]], widths[0]
+    for k in range(1, len(widths)):
+        more = len(_GAP) + widths[k]
+        if width is not None and used + more > width and len(blocks[-1]) > 1:
+            blocks.append([0])
+            used = widths[0]
+        blocks[-1].append(k)
+        used += more
+    return blocks
+
+
+def _words(cells: Sequence[tuple[str, ...]], widths: Sequence[int], width: int | None) -> list[str]:
+    lines = []
+    for *first, last in cells:
+        start = "".join(cell.ljust(widths[k]) + _GAP for k, cell in enumerate(first))
+        if width is None:
+            lines.append((start + last).rstrip())
+            continue
+        beside = len(start) + 20 <= width
+        indent = " " * (len(start) if beside else 2)
+        wrapped = textwrap.wrap(last, width - len(indent), break_long_words=False, break_on_hyphens=False) or [""]
+        lines += [(start + wrapped.pop(0)).rstrip()] if beside else [start.rstrip()]
+        lines += [indent + part for part in wrapped]
+    return lines
