@@ -5,14 +5,20 @@ BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 PHOTO = export/photographs/kodim23.png
 
-.PHONY: demo test check lint fuzz reproduce-cards clean
+.PHONY: demo test test-kernels check lint fuzz reproduce-cards clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/s2c-deploy export --variant conv --force
 	$(BIN)/python -m benchmarks.demo $(PHOTO)
 
+# In random order; the header tells the seed, and PYTEST_ADDOPTS="--randomly-seed=SEED" repeats it.
 test: $(VENV)/.installed-test
 	$(PYTEST)
+
+# What computes in floats, with other kernels than this machine's: those without AVX.
+KERNEL_TESTS = $(patsubst %,tests/unit/test_%.py,ablation adapters growth klt models optimizer quantize train training_processes)
+test-kernels: $(VENV)/.installed-test
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) $(KERNEL_TESTS)
 
 check: $(VENV)/.installed-dev lint
 	$(PYTEST)

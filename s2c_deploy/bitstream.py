@@ -168,7 +168,7 @@ class Stream:
             if data is not None and not 1 <= len(data) <= MAX_METADATA:
                 raise InputError(
                     f"the {name} has {len(data)} bytes",
-                    hint=f"1 to {MAX_METADATA} can be kept; else leave it out",
+                    hint=f"1 to {MAX_METADATA} can be kept; leave it out: --drop-icc, --strip-metadata, or pass None",
                 )
         for index, payload in enumerate(self.tiles):
             if len(payload) > MAX_SECTION:

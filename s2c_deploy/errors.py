@@ -28,7 +28,7 @@ border                              what others raise                           
 a picture (``pictures``)            OSError, ValueError, MemoryError, whatever Pillow    InputError, OutOfMemoryError
                                     raises for damaged files
 a file to write (``files``)         OSError                                              InputError
-a folder's names (``listing``)      OSError                                              InputError, or left out and said
+a folder's names (``listing``)      OSError                                              InputError, or is left out
 a bundle (``manifest``, ``npz``,    OSError, ValueError, RecursionError, MemoryError     InputError where there is none,
 ``onnx_graph``, ``inside``)                                                              BundleError, OutOfMemoryError
 an engine's library (``runtime``)   RuntimeError, ValueError, MemoryError, its own       EngineError, OutOfMemoryError

@@ -132,8 +132,10 @@ def check_folder_writable(path: AnyPath) -> None:
     for part in folder.parts:
         if len(os.fsencode(part)) > 255:
             raise cannot_write(path, OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)))
-    while not os.path.isdir(folder) and folder.parent != folder:
+    while not os.path.lexists(folder) and folder.parent != folder:
         folder = folder.parent
+    if not os.path.isdir(folder):
+        raise InputError(f"cannot write {path}: {folder} is no folder", hint="choose another place")
     _try_in(folder, path)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+import torch
 from commands import Run, runner
+from hypothesis import core, settings
 from PIL import Image as Pil
 
 from s2c_deploy.engine.host import Host, this_host
@@ -18,6 +22,74 @@ from s2c_deploy.image import Pixels, read_image
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPH = ROOT / "export" / "photographs" / "kodim23.png"
+#: What every test's random numbers of torch begin with (a new process's differ every time), and its threads.
+TORCH_SEED = 0
+THREADS = torch.get_num_threads()
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Hypothesis draws by the seed of the order (pytest-randomly's), so that one number repeats a whole run."""
+    seed = config.getoption("randomly_seed", None)
+    if isinstance(seed, int) and core.global_force_seed is None:
+        core.global_force_seed = seed
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Every test, and a fixture set up for it, begins with the same random numbers of torch and as many threads.
+
+    Runners and ``train`` set the threads for good, as a process of their own may.
+    """
+    torch.manual_seed(TORCH_SEED)
+    torch.set_num_threads(THREADS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """Whatever a fixture of the whole file drew, which is set up for the first of its tests only."""
+    torch.manual_seed(TORCH_SEED)
+
+
+@pytest.fixture(autouse=True)
+def _unchanged_process() -> Iterator[None]:
+    """A test that leaves something of the process changed, where one after it could tell, fails.
+
+    It puts that back itself, with monkeypatch at best; here it is put back, too, so that only that test fails.
+    """
+    before, environment = process_state(), environment_variables()
+    yield
+    after = process_state() | environment_variables()
+    for name in after.keys() - environment.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+    os.chdir(before["folder"])
+    torch.set_default_dtype(before["default dtype"])
+    torch.set_grad_enabled(before["gradients"])
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, before[number.name])
+    before |= environment
+    changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
+    assert not changed, {name: (before.get(name), after.get(name)) for name in changed}
+
+
+def environment_variables() -> dict[str, str]:
+    """The environment, but for what pytest and parts of torch, when they are first imported, keep there."""
+    theirs = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR")
+    return {name: value for name, value in os.environ.items() if name not in theirs}
+
+
+def process_state() -> dict[str, Any]:
+    """What else is of the process and not of a test."""
+    return {
+        "folder": Path.cwd(),
+        "default dtype": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        **{number.name: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)},
+    }
 
 
 @pytest.fixture

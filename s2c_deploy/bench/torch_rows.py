@@ -42,7 +42,7 @@ class ModuleRunner(Runner):
         self.precision = way.precision if graph == "g_s" else "float32"
         self.provider = f"torch {torch.__version__} CPU" + ", inductor" * compiled
         dynamic = (None, None, None, None)
-        self.inputs = (TensorSpec(name=data, shape=dynamic), TensorSpec(name=gain, shape=dynamic))
+        self.inputs = (TensorSpec(name=data, shape=dynamic), TensorSpec(name=gain, shape=(1, None, 1, 1)))
         self.outputs = (TensorSpec(name=output, shape=dynamic),)
 
     # no_grad and not inference_mode: the compiler's guards do without inference tensors

@@ -24,7 +24,7 @@ from s2c_deploy.cli.options import (
     SkipExistingOption,
     ThreadsOption,
 )
-from s2c_deploy.cli.output import read_stdin, write_stdout
+from s2c_deploy.cli.output import read_stdin, warn, write_stdout
 from s2c_deploy.cli.stopping import Stop
 from s2c_deploy.cli.targets import picture_size
 from s2c_deploy.errors import InputError, OutOfMemoryError
@@ -64,7 +64,7 @@ def compress(
     drop_icc: Annotated[
         bool, typer.Option("--drop-icc", help="Leave out the ICC profile; unless it is sRGB's, colours change.")
     ] = False,
-    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    max_pixels: MaxPixelsOption = None,
     recursive: RecursiveOption = False,
     follow_links: FollowLinksOption = False,
     skip_existing: SkipExistingOption = False,
@@ -96,11 +96,15 @@ def compress(
     from s2c_deploy.codec import Codec
     from s2c_deploy.image import decode_image, read_image
 
+    most = MAX_PIXELS if max_pixels is None else max_pixels
+
     def read(job: Job) -> Image:
         if job.source is None:
-            image = decode_image(read_stdin(), background=background, max_pixels=max_pixels, drop_icc=drop_icc)
+            image = decode_image(read_stdin(), background=background, max_pixels=most, drop_icc=drop_icc)
         else:
-            image = read_image(job.source, background=background, max_pixels=max_pixels, drop_icc=drop_icc)
+            image = read_image(job.source, background=background, max_pixels=most, drop_icc=drop_icc)
+        if image.dropped:
+            warn(f"{job.source_name}: left out: {', '.join(image.dropped)}")
         return replace(image, exif=None) if strip_metadata else image
 
     if not planned.jobs:  # all there already: no engine is needed to say so

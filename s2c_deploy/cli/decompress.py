@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -31,7 +30,6 @@ from s2c_deploy.cli.options import (
 from s2c_deploy.cli.output import read_stdin, warn, write_stdout
 from s2c_deploy.cli.stopping import Stop
 from s2c_deploy.errors import InputError, OutOfMemoryError, S2CError
-from s2c_deploy.presets import MAX_PIXELS
 
 if TYPE_CHECKING:
     from s2c_deploy.bitstream import Stream
@@ -64,7 +62,7 @@ def decompress(
             "colours depend on it.",
         ),
     ] = False,
-    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    max_pixels: MaxPixelsOption = None,
     recursive: RecursiveOption = False,
     follow_links: FollowLinksOption = False,
     skip_existing: SkipExistingOption = False,
@@ -171,10 +169,9 @@ class _Work:
     """The stages of decoding, each in a thread of its own: symbols of one stream, g_s of the one before, the file of
     the one before that."""
 
-    def __init__(self, *, codecs: _Codecs, suffix: str, max_pixels: int, strip_metadata: bool) -> None:
+    def __init__(self, *, codecs: _Codecs, suffix: str, max_pixels: int | None, strip_metadata: bool) -> None:
         self._codecs, self._suffix = codecs, suffix
         self._max_pixels, self._strip = max_pixels, strip_metadata
-        self._reading = threading.Lock()  # a codec reads one stream at a time
 
     def stages(self, jobs: Iterable[Job], stop: Stop) -> Iterator[Outcome]:
         read = ahead_or_not(attempt_all(self._read, jobs, stop))
@@ -192,19 +189,15 @@ class _Work:
         started = time.perf_counter()
         # The symbols of a huge picture are read when its turn comes, not during the one before: two may not fit.
         huge = stream.width * stream.height > READ_AHEAD_PIXELS
-        latents = None if huge else self._latents(codec, stream)
+        latents = None if huge else list(codec.read_latents(stream))
         seconds = parsed + time.perf_counter() - started
         return _Read(job=job, codec=codec, stream=stream, size=len(data), latents=latents, seconds=seconds)
-
-    def _latents(self, codec: Codec, stream: Stream) -> list[FloatArray]:
-        with self._reading:
-            return list(codec.read_latents(stream))
 
     def _synthesize(self, read: _Read) -> _Decoded:
         from s2c_deploy.image import Image
 
         started, stream = time.perf_counter(), read.stream
-        latents = self._latents(read.codec, stream) if read.latents is None else read.latents
+        latents = read.codec.read_latents(stream) if read.latents is None else read.latents
         pixels = read.codec.synthesize(stream, latents)
         record = record_of(
             read.job,

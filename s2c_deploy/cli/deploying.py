@@ -19,7 +19,7 @@ from s2c_deploy.cli.options import (
     comma_list,
 )
 from s2c_deploy.cli.output import say, say_json
-from s2c_deploy.presets import MAX_PIXELS
+from s2c_deploy.presets import MAX_TILE_PIXELS
 
 
 def triton(
@@ -31,7 +31,7 @@ def triton(
     quality: Annotated[
         float, typer.Option("--quality", "-q", help="Of requests that name none, 1 to 8.")
     ] = 4,
-    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    max_pixels: MaxPixelsOption = None,
     no_copy: Annotated[
         bool, typer.Option("--no-copy", help="Name the bundle by its path instead of copying it into the models.")
     ] = False,
@@ -52,7 +52,7 @@ def triton(
         instances=instances,
         threads=threads,
         quality=quality,
-        max_pixels=max_pixels,
+        max_pixels=MAX_TILE_PIXELS if max_pixels is None else max_pixels,
         copy=not no_copy,
     )
     check_free(folder)

@@ -13,12 +13,11 @@ from s2c_deploy.cli.options import JsonOption, MaxPixelsOption
 from s2c_deploy.cli.output import PlainTable, read_stdin, say, say_json, show_tables
 from s2c_deploy.errors import DependencyError, InputError
 from s2c_deploy.files import read_bytes, status_of
-from s2c_deploy.presets import MAX_PIXELS
 
 
 def inspect(
     path: Annotated[str, typer.Argument(help="A .s2c stream, a bundle folder, or - for standard input.")],
-    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    max_pixels: MaxPixelsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show and check a stream or a bundle; no network is loaded.
@@ -38,7 +37,7 @@ def inspect(
     _print(record, as_json)
 
 
-def _stream_record(data: bytes, max_pixels: int) -> dict[str, Any]:
+def _stream_record(data: bytes, max_pixels: int | None) -> dict[str, Any]:
     from s2c_deploy.bitstream import parse
 
     stream = parse(data, max_pixels=max_pixels)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from s2c_deploy.presets import MAX_PIXELS, MAX_TILE_PIXELS
+
 _BUNDLE = "$S2C_BUNDLE, else the one under ./engines"
 
 BundleOption = Annotated[Path | None, typer.Option(help="Bundle folder.", show_default=_BUNDLE)]
@@ -16,7 +18,14 @@ ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the engine; 
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
 WideOption = Annotated[bool, typer.Option("--wide", help="Every table with every column.")]
-MaxPixelsOption = Annotated[int, typer.Option(min=1, help="Refuse larger pictures before allocating anything.")]
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Refuse larger pictures, and larger tiles, before allocating anything; padding to multiples of 64 counts.",
+        show_default=f"{MAX_PIXELS} a picture, {MAX_TILE_PIXELS} a tile",
+    ),
+]
 BackgroundOption = Annotated[
     str | None, typer.Option(help="Colour that shows through transparent pixels; without it they are refused.")
 ]

@@ -131,6 +131,7 @@ def train(
     name = os.path.basename(os.path.realpath(data)) or "pictures"
     place = cache if cache is not None else folder.parent / f"{name}.u8"
     _check_places(data, folder, place, start)
+    training.check_run(folder, config, settings)
     initial = _initial(config, start) if start is not None else None
     pixels = training.open_cache(data, place)
     pictures = training.hold_out(pixels, hold_out)

@@ -10,20 +10,18 @@ no scale can be turned into an index exactly inside networks of sums.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
 from s2c_deploy.entropy.tables import DEFAULT_SCALES, Table, table_from_pmf
 from s2c_deploy.errors import ExportError, InputError
+from s2c_deploy.export.tensor_files import plain_tensors, read_file
 from s2c_deploy.models.model import INDEX_GAIN, SCALE_MIN, SCALE_STEP
 from s2c_deploy.presets import SCALE_LEVELS, Z_LIMIT, ModelConfig
 
@@ -31,11 +29,13 @@ from s2c_deploy.presets import SCALE_LEVELS, Z_LIMIT, ModelConfig
 _NESTED = ("ema", "averages", "state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "net.")
 _BOTTLENECK, _CONDITIONAL = "entropy_bottleneck.", "gaussian_conditional."
+#: A factorised prior's layers are a few values wide (CompressAI's: five layers, 3 wide).
+_MOST_LAYERS, _MOST_WIDTH = 16, 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Adapted:
-    """state: our names to float32 tensors; z_tables: one per hyper-latent channel, from a factorised prior."""
+    """state: our names to tensors as found; z_tables: one per hyper-latent channel, from a factorised prior."""
 
     state: dict[str, Tensor]
     z_tables: tuple[Table, ...] = ()
@@ -44,39 +44,32 @@ class Adapted:
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """The state dict of a file, as named there but for the prefixes that wrappers put in front.
 
-    Nothing in it is executed (``weights_only``).  InputError if there is no such file or nothing usable in it.
+    Dense real numbers on the CPU, none of more bytes than the file.  Nothing in it is executed (``weights_only``).
+    InputError if there is no such file or nothing usable in it; OutOfMemoryError where memory does not hold it.
     """
-    if not file.is_file():
-        raise InputError(f"no file {file}", hint="name a checkpoint, or a folder with recipe.toml")
-    try:
-        if file.suffix == ".safetensors":
-            found = load_file(file)
-        else:
-            found = torch.load(file, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        # PyTorch's own words advise to run the file.
-        raise InputError(
-            f"{file}: expected safetensors or a PyTorch file of plain tensors, found neither: "
-            "another kind of file, or objects that only executing it would load",
-            hint="in the program that made it, save the state_dict alone",
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{file}: expected safetensors or a PyTorch file of plain tensors: {reason}") from error
-    state = _state_dict(found)
+    found, size = read_file(file)
+    state = plain_tensors(str(file), _state_dict(found), limit=size)
     if not state:
-        keys = ", ".join(map(str, found)) if isinstance(found, dict) else type(found).__name__
-        raise InputError(f"{file}: expected named tensors, found {keys[:200] or 'nothing'}")
-    return {_bare(name): tensor for name, tensor in state.items()}
+        names = ", ".join(key for key in found if isinstance(key, str)) if isinstance(found, dict) else ""
+        raise InputError(f"{file}: expected named tensors, found {(names or type(found).__name__)!a:.200}")
+    bare: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if _bare(name) in bare:
+            raise InputError(f"{file}: expected one tensor {_bare(name)}, found {name} as well")
+        bare[_bare(name)] = tensor
+    return bare
 
 
 def _state_dict(found: Any) -> dict[str, Tensor]:
-    if not isinstance(found, dict):
-        return {}
-    for key in _NESTED:
-        if isinstance(found.get(key), dict):
-            return _state_dict(found[key])
-    return {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    """The innermost dict under the usual keys; nothing if they lead in a circle."""
+    seen: set[int] = set()
+    while isinstance(found, dict) and id(found) not in seen:
+        seen.add(id(found))
+        inner = next((found[key] for key in _NESTED if isinstance(found.get(key), dict)), None)
+        if inner is None:
+            return {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+        found = inner
+    return {}
 
 
 def _bare(name: str) -> str:
@@ -90,7 +83,7 @@ def adapt(tensors: Mapping[str, Tensor], config: ModelConfig) -> Adapted:
 
     ExportError for a scale table or a factorised prior that cannot be used.
     """
-    ours = {name: t.float() for name, t in tensors.items() if not name.startswith((_BOTTLENECK, _CONDITIONAL))}
+    ours = {name: t for name, t in tensors.items() if not name.startswith((_BOTTLENECK, _CONDITIONAL))}
     if config.levels == 1:
         for name, width in _gain_widths(config).items():
             ours.setdefault(name, torch.zeros(1, width))
@@ -133,30 +126,42 @@ def factorized_pmf(prior: Mapping[str, Tensor], channels: int) -> Tensor:
     edges = torch.arange(-Z_LIMIT, Z_LIMIT + 2, dtype=torch.float64) - 0.5
     v = edges.expand(channels, 1, -1)
     layer = 0
-    while (matrix := _parameter(prior, "matrix", layer)) is not None:
-        bias, factor = _parameter(prior, "bias", layer), _parameter(prior, "factor", layer)
-        if matrix.dim() != 3 or matrix.shape[0] != channels or matrix.shape[2] != v.shape[1] or bias is None:
-            raise ExportError(
-                f"entropy_bottleneck, layer {layer}: expected a bias and a matrix of {channels} x ? x {v.shape[1]}, "
-                f"found {tuple(matrix.shape)}"
-            )
-        v = F.softplus(matrix) @ v + bias
-        if factor is not None:
-            v = v + torch.tanh(factor) * torch.tanh(v)
+    while layer < _MOST_LAYERS and (matrix := prior.get(_name_of(prior, "matrix", layer))) is not None:
+        rows = matrix.shape[1] if matrix.dim() == 3 else 0
+        matrix = _parameter(prior, "matrix", layer, (channels, min(rows, _MOST_WIDTH), v.shape[1]))
+        v = F.softplus(matrix) @ v + _parameter(prior, "bias", layer, (channels, rows, 1))
+        if _name_of(prior, "factor", layer) in prior:
+            v = v + torch.tanh(_parameter(prior, "factor", layer, (channels, rows, 1))) * torch.tanh(v)
         layer += 1
     if not layer or v.shape[1] != 1:
         found = ", ".join(sorted(prior))
-        raise ExportError(f"entropy_bottleneck: expected matrices that end in one value, found {found}")
+        raise ExportError(f"entropy_bottleneck: expected matrices that end in one value, found {found:.300}")
     # On the side of zero where both terms are small: 1 - tiny would lose the tiny.
     low, high = v[:, 0, :-1], v[:, 0, 1:]
     upper, lower = torch.sigmoid(-low) - torch.sigmoid(-high), torch.sigmoid(high) - torch.sigmoid(low)
-    return torch.where(low + high > 0, upper, lower)
+    pmf = torch.where(low + high > 0, upper, lower)
+    if not torch.isfinite(pmf).all() or not (pmf.sum(1) > 0.5).all():
+        raise ExportError(
+            f"entropy_bottleneck: expected most of each channel's probability from {-Z_LIMIT} to {Z_LIMIT}, found less",
+            hint="its values may be damaged, or its hyper-latent larger than this codec's",
+        )
+    return pmf
 
 
-def _parameter(prior: Mapping[str, Tensor], kind: str, layer: int) -> Tensor | None:
+def _name_of(prior: Mapping[str, Tensor], kind: str, layer: int) -> str:
     plurals = {"matrix": "matrices", "bias": "biases", "factor": "factors"}
-    tensor = prior.get(f"_{kind}{layer}", prior.get(f"{plurals[kind]}.{layer}"))
-    return None if tensor is None else tensor.double()
+    return name if (name := f"_{kind}{layer}") in prior else f"{plurals[kind]}.{layer}"
+
+
+def _parameter(prior: Mapping[str, Tensor], kind: str, layer: int, shape: tuple[int, ...]) -> Tensor:
+    """In float64; ExportError unless it is there and has that shape."""
+    tensor = prior.get(_name_of(prior, kind, layer))
+    if tensor is None or tensor.shape != shape:
+        found = "none" if tensor is None else tuple(tensor.shape)
+        raise ExportError(
+            f"entropy_bottleneck, layer {layer}: expected a {kind} of {' x '.join(map(str, shape))}, found {found}"
+        )
+    return tensor.double()
 
 
 def _table(pmf: Tensor) -> Table:
@@ -181,9 +186,13 @@ def compatible_part(
     """Weights to start a model from another variant's: those that fit, and the names left as they are initialised.
 
     A spatial interaction is taken whole or not at all: a projection that belongs to another operator would feed noise
-    into a new one, whose own starts at zero.
+    into a new one, whose own starts at zero.  ExportError for values that are not finite.
     """
     fits = {n for n, t in wanted.items() if n in found and found[n].shape == t.shape}
+    if wild := sorted(n for n in fits if not torch.isfinite(found[n].float()).all()):
+        raise ExportError(
+            f"{len(wild)} tensors are not finite: {', '.join(wild[:10])}", hint="start from other weights"
+        )
     torn = {operator_of(n) for n in wanted if n not in fits} | {operator_of(n) for n in found if n not in wanted}
     taken = {n for n in fits if operator_of(n) is None or operator_of(n) not in torn}
     return {n: found[n].float() for n in taken}, sorted(set(wanted) - taken)

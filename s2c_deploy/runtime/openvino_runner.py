@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from s2c_deploy.errors import EngineError, OutOfMemoryError
@@ -46,24 +48,19 @@ class OpenVinoRunner(Runner):
         # The CPU plugin's own default is bfloat16 where the processor has it, which would break the exact graphs.
         hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
         # Bound to cores, as is its default, the threads of every process stand on the same ones, whatever else is idle.
-        config: dict[str, object] = {
+        self._config: dict[str, object] = {
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,
             "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_SHAPES,
         }
         if threads:
-            config["INFERENCE_NUM_THREADS"] = threads
-        try:
-            core = ov.Core()
-            source = core.read_model(graph.data, b"")
-            self._model = core.compile_model(source, "CPU", config)
-        except Exception as error:
-            if lacks_memory(error):
-                raise OutOfMemoryError(f"{graph.name} on OpenVINO") from error
-            raise EngineError(f"OpenVINO cannot load {graph.name}: {error}") from error
+            self._config["INFERENCE_NUM_THREADS"] = threads
+        self._graph = graph
+        self._compiling = threading.Lock()
+        self._compiled: _Compiled | None = self._compile()
         # A processor without bfloat16 gets float32 instead, and is not told.
-        found = self._model.get_property("INFERENCE_PRECISION_HINT")
+        found = self._compiled.model.get_property("INFERENCE_PRECISION_HINT")
         if found != {"float32": ov.Type.f32, "bfloat16": ov.Type.bf16}[precision]:
             raise EngineError(
                 f"OpenVINO: expected precision {precision}, found {found.get_type_name()} on this processor",
@@ -71,23 +68,56 @@ class OpenVinoRunner(Runner):
             )
         self.precision = precision
         self.provider = f"openvino {ov.__version__.split('-')[0]} CPU"
+        self.inputs, self.outputs = self._compiled.inputs, self._compiled.outputs
+
+    def _compile(self) -> _Compiled:
+        try:
+            core = ov.Core()
+            source = core.read_model(self._graph.data, b"")
+            model = core.compile_model(source, "CPU", self._config)
+        except Exception as error:
+            if lacks_memory(error):
+                raise OutOfMemoryError(f"{self._graph.name} on OpenVINO") from error
+            raise EngineError(f"OpenVINO cannot load {self._graph.name}: {error}") from error
         # Compiling merges tensors and with them their names; the order of inputs and outputs stays the file's.
-        self.inputs = tuple(_spec(port) for port in source.inputs)
-        self.outputs = tuple(_spec(port) for port in source.outputs)
-        #: Requests that no thread is using; a deque's ends are safe to take from and put back at from any thread.
-        self._idle: deque[Any] = deque()
+        return _Compiled(
+            model=model,
+            inputs=tuple(_spec(port) for port in source.inputs),
+            outputs=tuple(_spec(port) for port in source.outputs),
+            idle=deque(),
+        )
 
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        with self._compiling:
+            if self._compiled is None:
+                self._compiled = self._compile()
+            compiled = self._compiled
         ordered = {i: inputs[spec.name] for i, spec in enumerate(self.inputs)}
         try:
-            request = self._idle.pop()
-        except IndexError:
-            request = self._model.create_infer_request()
-        # A request that failed is not put back.
-        results = request.infer(ordered, share_inputs=True, share_outputs=False)
+            request = compiled.idle.pop() if compiled.idle else compiled.model.create_infer_request()
+        except IndexError:  # another thread took the last one
+            request = compiled.model.create_infer_request()
+        try:
+            results = request.infer(ordered, share_inputs=True, share_outputs=False)
+        except BaseException:
+            # A model of which one call failed, for want of memory say, may fail every later one: the next gets a new one.
+            with self._compiling:
+                if self._compiled is compiled:
+                    self._compiled = None
+            raise
         named = {spec.name: results[i] for i, spec in enumerate(self.outputs)}
-        self._idle.append(request)
+        compiled.idle.append(request)
         return named
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compiled:
+    """A compiled model; idle: its requests that no thread is using, which any may take from and put back to."""
+
+    model: Any
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    idle: deque[Any]
 
 
 def _spec(port: ov.Output) -> TensorSpec:

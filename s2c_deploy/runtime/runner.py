@@ -109,6 +109,7 @@ class Runner(ABC):
                 raise EngineError(
                     f"input {spec.name}: expected float32 {spec.shape}, found {array.dtype} {array.shape}"
                 )
+        self._check_alike(inputs)
         try:
             return self._run(inputs)
         except S2CError:
@@ -118,6 +119,15 @@ class Runner(ABC):
             if lacks_memory(error):
                 raise OutOfMemoryError(f"{shapes} on {self.provider}") from error
             raise EngineError(f"{self.provider} cannot run on {shapes}: {error}") from error
+
+    def _check_alike(self, inputs: Mapping[str, FloatArray]) -> None:
+        """Batch, height and width are the same in all inputs that leave them open.  Not every engine minds: OpenVINO
+        takes kernels that it has for the larger input and reads past the end of the smaller one."""
+        for axis in (0, 2, 3):
+            free = [s.name for s in self.inputs if len(s.shape) > axis and s.shape[axis] is None]
+            if len({inputs[name].shape[axis] for name in free}) > 1:
+                found = ", ".join(f"{name} {inputs[name].shape}" for name in free)
+                raise EngineError(f"inputs: expected one batch, height and width, found {found}, of {self.backend}")
 
     @abstractmethod
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]: ...

@@ -1,76 +1,20 @@
-"""Training pictures: decoded once into one memory map, then cropped at random."""
+"""Crops of training pictures, and the pictures that are held out."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
 from rich.console import Console
-from rich.progress import track
 
 from s2c_deploy.errors import InputError
 from s2c_deploy.presets import ALIGNMENT
+from s2c_deploy.train.cache import PictureCache
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".ppm"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class PictureCache:
-    """pixels: flat uint8 memory map; shapes: (height, width) of every picture, in file-name order."""
-
-    pixels: npt.NDArray[np.uint8]
-    shapes: tuple[tuple[int, int], ...]
-    offsets: tuple[int, ...]
-
-    def picture(self, i: int) -> npt.NDArray[np.uint8]:
-        """H x W x 3 view of picture i."""
-        h, w = self.shapes[i]
-        return self.pixels[self.offsets[i] : self.offsets[i] + h * w * 3].reshape(h, w, 3)
-
-
-def open_cache(folder: Path, cache: Path) -> PictureCache:
-    """Decodes every picture of ``folder`` into ``cache`` (a .u8 file with a .json index beside it), once.
-
-    The cache is made again when the folder's file names or sizes have changed.  InputError when there is no picture,
-    or one that cannot be decoded.
-    """
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES) if folder.is_dir() else []
-    if not files:
-        raise InputError(f"no pictures in {folder}", hint="give a folder of photographs")
-    listing = [[p.name, p.stat().st_size] for p in files]
-    index = cache.with_suffix(".json")
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with cache.with_suffix(".lock").open("w") as lock:
-        # Of several processes that start at once, one decodes and the others wait.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (cache.exists() and index.exists() and json.loads(index.read_text())["listing"] == listing):
-            _decode(files, listing, cache, index)
-    shapes = tuple((h, w) for h, w in json.loads(index.read_text())["shapes"])
-    ends = np.cumsum([h * w * 3 for h, w in shapes], dtype=np.int64)
-    pixels = np.memmap(cache, dtype=np.uint8, mode="r", shape=(int(ends[-1]),))
-    return PictureCache(pixels=pixels, shapes=shapes, offsets=(0, *(int(end) for end in ends[:-1])))
-
-
-def _decode(files: list[Path], listing: list[list[object]], cache: Path, index: Path) -> None:
-    index.unlink(missing_ok=True)
-    shapes = []
-    with cache.open("wb") as out:
-        for path in track(files, description="decoding", console=Console(stderr=True)):
-            try:
-                with Image.open(path) as image:
-                    pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
-                raise InputError(f"{path}: cannot be decoded: {error}", hint="remove it from the folder") from error
-            shapes.append(pixels.shape[:2])
-            out.write(pixels.tobytes())
-    # The index is written last: it vouches for a complete cache.
-    index.write_text(json.dumps({"listing": listing, "shapes": shapes}))
+#: Pictures left out that are named.
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +29,12 @@ class Pictures:
 def hold_out(cache: PictureCache, count: int) -> Pictures:
     """Sets ``count`` pictures apart for validation, evenly spread over the file names: at most a quarter, at least one.
 
-    Pictures with a side below 64 serve nothing and are left out.  InputError if nothing remains to train on.
+    Pictures with a side below 64 serve nothing and are left out, which is said on the error stream.  InputError if
+    nothing remains to train on.
     """
     usable = [i for i, shape in enumerate(cache.shapes) if min(shape) >= ALIGNMENT]
     total = len(usable)
+    _tell_small([name for name, shape in zip(cache.names, cache.shapes, strict=True) if min(shape) < ALIGNMENT])
     if total < 2:
         raise InputError(
             f"training: expected at least 2 pictures (of no side below {ALIGNMENT}), one of them to validate with; "
@@ -98,6 +44,15 @@ def hold_out(cache: PictureCache, count: int) -> Pictures:
     chosen = {usable[int(i)] for i in np.linspace(0, total - 1, max(1, min(count, total // 4)), dtype=int)}
     training = tuple(i for i in usable if i not in chosen)
     return Pictures(cache=cache, training=training, held_out=tuple(sorted(chosen)))
+
+
+def _tell_small(names: list[str]) -> None:
+    if not names:
+        return
+    shown = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+    text = f"left out, since a side is below {ALIGNMENT}: {len(names)} of the pictures: {shown}"
+    # A file's name may be no text that a terminal can show.
+    Console(stderr=True).print(text.encode("utf-8", "backslashreplace").decode(), markup=False, highlight=False)
 
 
 class Crops:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LOG, VALIDATION, PLOT = "log.csv", "validation.csv", "run.png"
 LOG_EVERY = 50
+LOG_FIELDS = ("step", "seconds_per_step", "learning_rate", "loss", "psnr", "bpp")
+VALIDATION_FIELDS = ("step", "quality", "bpp", "psnr")
 Row = dict[str, float]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +13,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from s2c_deploy.errors import InputError, OutOfMemoryError
 from s2c_deploy.export.checkpoint import RECIPE
+from s2c_deploy.export.tensor_files import out_of_memory
+from s2c_deploy.files import check_folder_writable, make_folder, status_of
 from s2c_deploy.models import S2CModel
 from s2c_deploy.presets import ModelConfig
 from s2c_deploy.quantize import exact_model
 from s2c_deploy.train.data import Crops, Pictures
 from s2c_deploy.train.klt import klt_start
 from s2c_deploy.train.log import LOG, VALIDATION, Row, plot_run, write_rows
-from s2c_deploy.train.parallel import processes
+from s2c_deploy.train.parallel import check_device, processes
 from s2c_deploy.train.release import calibrate, release
-from s2c_deploy.train.run import STATE, Run
+from s2c_deploy.train.run import Run, check_same_run
 from s2c_deploy.train.settings import TrainSettings
+from s2c_deploy.train.state import has_state, read_state
 from s2c_deploy.train.validation import rate_distortion
 
 
@@ -48,13 +53,15 @@ def train(
     Writes there: state.pt (everything needed to go on), log.csv, validation.csv, run.png, and at the end
     weights.safetensors and recipe.toml, which makes it a folder for ``export``.  Stops after the step at hand on
     SIGINT or SIGTERM, with its state saved.  initial: weights to start from; without, the transform of the pictures
-    (``klt``).  InputError when ``out`` holds another run, DependencyError when the objective needs a package that is
-    missing.  Started by torchrun, all processes train and the first one writes; the others return None.
+    (``klt``).  InputError when ``out`` holds another run or a damaged state, or cannot be written; DependencyError when
+    the objective needs a package that is missing; OutOfMemoryError when memory does not hold a step.  Started by
+    torchrun, all processes train and the first one writes; the others return None.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    _check_asked(out, config, settings)
+    make_folder(out)
     with processes(settings.device) as group, _stop_signals() as stop:
         crops = Crops(pictures, levels=config.levels, seed=settings.seed)
-        resumes = (out / STATE).exists()
+        resumes = has_state(out)
         if initial is None and not resumes:
             initial = klt_start(config, pictures, settings.seed)
         run = Run(config, settings, crops, group, initial)
@@ -65,11 +72,29 @@ def train(
         if not group.first:
             return None
         # The recipe is written last: with it, the folder is whole.
-        if finished and not (out / RECIPE).exists():
+        if finished and status_of(out / RECIPE) is None:
             plot_run(out, run.log.rows, validation, config.name)
             ranges = run.ranges if run.ranges is not None else calibrate(run.averaged_model(), pictures)
             release(out, config, run.averages, ranges, _told(settings, pictures))
         return TrainResult(step=run.step, finished=finished, validation=validation)
+
+
+def check_run(out: Path, config: ModelConfig, settings: TrainSettings) -> None:
+    """What ``train`` would find wrong with the folder ``out``, before pictures are decoded for it.
+
+    InputError if it cannot be written, or holds another run or a damaged state, and for a device that is not there.
+    """
+    _check_asked(out, config, settings)
+    if has_state(out):
+        check_same_run(out, read_state(out), config, settings)
+
+
+def _check_asked(out: Path, config: ModelConfig, settings: TrainSettings) -> None:
+    for lmbda in config.lmbdas:
+        if not 0 < lmbda < math.inf:
+            raise InputError(f"lmbda: expected a number above 0, found {lmbda}")
+    check_device(settings.device)
+    check_folder_writable(out)
 
 
 def _steps(run: Run, pictures: Pictures, out: Path, stop: list[int]) -> list[Row]:
@@ -81,7 +106,8 @@ def _steps(run: Run, pictures: Pictures, out: Path, stop: list[int]) -> list[Row
         while run.step < settings.steps and not group.shared(bool(stop)):
             if run.ranges is None and run.step >= settings.exact_step:
                 run.go_exact(calibrate(run.averaged_model(), pictures) if group.first else {})
-            run.one_step()
+            with _memory_for(run):
+                run.one_step()
             last = run.step == settings.steps
             if group.first and (last or run.step % settings.validate_every == 0):
                 run.validation += rate_distortion(_deployed(run), pictures, run.step)
@@ -91,6 +117,19 @@ def _steps(run: Run, pictures: Pictures, out: Path, stop: list[int]) -> list[Row
     if group.first and run.step < settings.steps:
         _write(run, out)
     return run.validation
+
+
+@contextmanager
+def _memory_for(run: Run) -> Iterator[None]:
+    side, batch = run.settings.crop_at(run.step)
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"a step on {batch} crops of {side} x {side}", hint="lower --batch, --crop or --last-crop"
+        ) from error
 
 
 def _write(run: Run, out: Path) -> None:

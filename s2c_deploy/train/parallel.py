@@ -11,6 +11,8 @@ from typing import TypeVar
 import torch
 from torch import distributed, nn
 
+from s2c_deploy.errors import InputError
+
 T = TypeVar("T")
 
 
@@ -42,18 +44,41 @@ class Processes:
         return values[0]
 
 
+def check_device(device: str) -> None:
+    """InputError unless tensors can be made on it."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(
+            f"device: expected cpu, or a GPU that is there, found {device}", hint="give --device cpu"
+        ) from error
+
+
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
-    """The group that torchrun's environment describes; leaves it at the end."""
-    count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    """The group that torchrun's environment describes; leaves it at the end.  InputError if it describes none."""
+    count, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
     if device == "cuda" and count > 1:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
     if count == 1:
         yield Processes(device=device)
         return
-    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"the {count} processes that WORLD_SIZE names did not find one another: {error!s:.300}",
+            hint="start them with torchrun, or unset WORLD_SIZE",
+        ) from error
     try:
         yield Processes(rank=rank, count=count, device=device)
     finally:
         distributed.destroy_process_group()
+
+
+def _number(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not value.isdecimal():
+        raise InputError(f"{name} in the environment: expected a number, found {value!a:.80}", hint="unset it")
+    return int(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,48 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
-from s2c_deploy.errors import InputError
+from s2c_deploy.errors import ExportError, InputError
 from s2c_deploy.models import S2CModel
 from s2c_deploy.presets import ModelConfig
 from s2c_deploy.quantize import exact_twin
+from s2c_deploy.quantize.calibrate import range_names
 from s2c_deploy.train.data import Crops
 from s2c_deploy.train.log import Row, TrainingLog
 from s2c_deploy.train.objective import balanced, rate_distortion_cost
 from s2c_deploy.train.optimizer import make_optimizer
 from s2c_deploy.train.parallel import Processes
 from s2c_deploy.train.settings import TrainSettings
+from s2c_deploy.train.state import (
+    STATE,
+    check_optimizer,
+    check_ranges,
+    check_tensors,
+    read_state,
+    unusable,
+    write_state,
+)
 
-STATE = "state.pt"
 #: What may differ when a run goes on; everything else would make it another run.
 _FREE_SETTINGS = ("device", "compiled", "save_every", "validate_every")
 #: What stands still while the entropy model learns alone.
 _TRANSFORMS = ("g_a.", "g_s.", "log_gain", "log_inverse_gain")
+
+
+def own_gradients(parameters: Iterable[Parameter]) -> None:
+    """Gives every gradient memory of its own.
+
+    The terms of a sum of stacked tensors, as biases on integers are, get views of one gradient: clipping in place would
+    scale it once for each of them.
+    """
+    seen = set()
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        if parameter.grad.data_ptr() in seen:
+            parameter.grad = parameter.grad.clone()
+        seen.add(parameter.grad.data_ptr())
 
 
 class Run:
@@ -95,6 +120,7 @@ class Run:
         self.optimizer.zero_grad()
         loss = balanced(cost.loss, self.lmbdas[level], self.lmbdas, settings.lmbda_weight)
         loss.backward()  # type: ignore[no-untyped-call]
+        own_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         if torch.isfinite(norm):
             self.optimizer.step()
@@ -117,7 +143,7 @@ class Run:
         return model.to(self.processes.device).eval()
 
     def save(self, out: Path) -> None:
-        """Writes state.pt beside the old one, then renames."""
+        """Writes state.pt beside the old one, then renames; InputError where it cannot be written."""
         state = {
             "config": asdict(self.config),
             "settings": asdict(self.settings),
@@ -130,31 +156,47 @@ class Run:
             "log_sums": self.log.sums,
             "validation": self.validation,
         }
-        torch.save(state, out / f"{STATE}.new")
-        os.replace(out / f"{STATE}.new", out / STATE)
+        write_state(out, state)
 
     def resume(self, out: Path) -> None:
-        """Goes on from ``out/state.pt``; InputError names what differs if it is another run's."""
-        state: dict[str, Any] = torch.load(out / STATE, weights_only=True, map_location="cpu")
-        wanted = asdict(self.config) | asdict(self.settings)
-        found = state["config"] | state["settings"]
-        differing = [
-            f"{name} {found.get(name)!r} there, {wanted[name]!r} here"
-            for name in wanted
-            if name not in _FREE_SETTINGS and wanted[name] != found.get(name)
-        ]
-        if differing:
-            raise InputError(
-                f"{out} holds a run with other settings: {'; '.join(differing)}",
-                hint="give another --out; --from takes over the weights",
-            )
+        """Goes on from ``out/state.pt``.
+
+        InputError if the file is damaged (it says what to delete), and if it is another run's: what differs is named.
+        """
+        file, state = out / STATE, read_state(out)
+        check_same_run(out, state, self.config, self.settings)
+        check_tensors(file, "model", state["model"], self.model.state_dict())
+        check_tensors(file, "averages", state["averages"], self.averages)
+        check_optimizer(file, state["optimizer"], self.optimizer.state_dict(), list(self.model.parameters()))
+        if not 0 <= state["step"] <= self.settings.steps:
+            raise unusable(file, f"a step from 0 to {self.settings.steps}", state["step"])
         self.model.load_state_dict(state["model"])
         for name, tensor in state["averages"].items():
             self.averages[name].copy_(tensor)
         self.step = state["step"]
         self._begin_phase()
         if state["ranges"] is not None:
-            self.go_exact(state["ranges"])
+            check_ranges(file, state["ranges"], range_names(len(self.config.groups)))
+            try:
+                self.go_exact(state["ranges"])
+            except ExportError as error:
+                raise unusable(file, "ranges of this model's activations", error.message) from error
         self.optimizer.load_state_dict(state["optimizer"])
         self.log.rows, self.log.sums = state["log"], state["log_sums"]
         self.validation = state["validation"]
+
+
+def check_same_run(out: Path, state: Mapping[str, Any], config: ModelConfig, settings: TrainSettings) -> None:
+    """InputError, which names what differs, unless a state is of a run with this configuration and these settings."""
+    wanted = asdict(config) | asdict(settings)
+    found = state["config"] | state["settings"]
+    differing = [
+        f"{name} {found.get(name)!r:.80} there, {wanted[name]!r} here"
+        for name in wanted
+        if name not in _FREE_SETTINGS and wanted[name] != found.get(name)
+    ]
+    if differing:
+        raise InputError(
+            f"{out} holds a run with other settings: {'; '.join(differing)}",
+            hint="give another --out; --from takes over the weights",
+        )

@@ -321,7 +321,7 @@ def test_stale(folder: Path, library: Library) -> None:
 
 def test_version_compatible_engines_outlive_minor_versions(folder: Path, library: Library) -> None:
     store = store_of(folder, library)
-    identity = replace(read_identity(sidecar(engine(folder))), flags=("VERSION_COMPATIBLE",), library_version="7.1")
+    identity = replace(read_identity(engine(folder).parent, sidecar(engine(folder)).name), flags=("VERSION_COMPATIBLE",), library_version="7.1")
     store.write(identity, b"an engine", tag="rtx")
     for version, state in (("7.9", "ok"), ("8.0", "stale")):
         versions = {library.target: version}

@@ -188,6 +188,26 @@ def test_wrong_inputs_are_refused(runners: dict[str, Runner], bundle: Bundle) ->
 
 
 @pytest.mark.parametrize("backend", ENGINES)
+def test_a_call_that_failed_spoils_no_later_one(bundle: Bundle, backend: str) -> None:
+    """Whatever came before it, and whoever else is calling."""
+    good = dict(probe_from_arrays("context_1_anchor", load_arrays(bundle.path / KNOWN_ANSWERS)).inputs)
+    bad = {**good, "hyper": np.ascontiguousarray(good["hyper"][:, :, :6])}
+
+    def attempt(inputs: dict[str, Array]) -> bool:
+        try:
+            found = runner(inputs)
+        except EngineError:
+            return inputs is bad
+        return inputs is good and all((found[name] == right[name]).all() for name in right)
+
+    with open_runner(bundle.graph("context_1_anchor"), backend=backend, threads=1) as runner:
+        right = runner(good)
+        assert all(attempt(inputs) for inputs in (good, bad, good, bad, bad, good))
+        with ThreadPoolExecutor(4) as threads:
+            assert all(threads.map(attempt, [good, bad, good, good] * 10))
+
+
+@pytest.mark.parametrize("backend", ENGINES)
 def test_unusable_files_are_refused(bundle: Bundle, tmp_path: Path, backend: str) -> None:
     good = bundle.graph("h_s").read_bytes()
     file = tmp_path / "h_s.onnx"

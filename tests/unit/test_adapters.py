@@ -186,7 +186,7 @@ def test_another_scale_table_is_refused(plain: dict[str, Tensor]) -> None:
 
 def test_a_prior_of_another_width_is_refused(plain: dict[str, Tensor]) -> None:
     prior = logistic_prior(4, torch.ones(4), torch.zeros(4))
-    with pytest.raises(ExportError, match=r"entropy_bottleneck, layer 0: expected .* of 96 x \? x 1"):
+    with pytest.raises(ExportError, match=r"entropy_bottleneck, layer 0: expected a matrix of 96 x 1 x 1, found \(4,"):
         adapt(plain | {f"entropy_bottleneck.{k}": v for k, v in prior.items()}, CONFIG)
     with pytest.raises(ExportError, match="expected matrices that end in one value"):
         adapt(plain | {"entropy_bottleneck.quantiles": torch.zeros(96, 1, 3)}, CONFIG)

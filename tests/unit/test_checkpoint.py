@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from untrained import checkpoint_of
 
-from s2c_deploy.errors import ExportError, InputError
+from s2c_deploy.errors import ExportError, InputError, S2CError
 from s2c_deploy.export.checkpoint import RECIPE, WEIGHTS, load_checkpoint, tensors_sha256
 
 SHIPPED = Path(__file__).resolve().parent.parent.parent / "export" / "conv-tiny"
@@ -61,13 +65,92 @@ def test_missing_files(tmp_path: Path, tensors: dict[str, Tensor], missing: str)
         b'[model]\nvariant = "conv"\npreset = "tiny"\ncolour = "red"',
         b'[model]\nvariant = ["conv"]\npreset = "tiny"',
         b'[model]\nvariant = "conv"\npreset = "tiny"\n# \xff\xfe',
+        TOML.encode() + b"spatial_norm = 1",
+        TOML.encode() + b"objective = [1]",
+        TOML.encode() + b"aggregation = 3",
+        TOML.encode() + b"lmbdas = 'abc'",
+        TOML.encode() + b"lmbdas = []",
+        TOML.encode() + b"lmbdas = [true]",
+        TOML.encode() + b"lmbdas = [0.1, nan]",
+        TOML.encode() + b"lmbdas = [-1]",
+        TOML.encode() + b"lmbdas = [" + b"1," * 100_000 + b"]",
+        TOML.encode() + b"[more]\na = " + b"[" * 100_000,
+        TOML.encode() + b"[more]\na = " + b"1" * 5000,
+        TOML.encode() + b"[more]\na = 0x" + b"f" * 5000,
+        TOML.encode() + b"[" + b"a." * 50_000 + b"a]",
+        b"\0" * 1000,
     ],
-    ids=["syntax", "empty", "no table", "no preset", "unknown key", "a list", "not UTF-8"],
+    ids=[
+        *("syntax", "empty", "no table", "no preset", "unknown key", "a list", "not UTF-8"),
+        *("a number for a switch", "an objective in a list", "a number for a name", "text for lmbdas", "no lmbdas"),
+        *("true for a lmbda", "no number", "below zero", "many lmbdas", "deep lists", "long integer", "long hex"),
+        *("deep tables", "zeros"),
+    ],
 )
 def test_bad_recipes(tmp_path: Path, tensors: dict[str, Tensor], recipe: bytes) -> None:
     (folder(tmp_path, tensors) / RECIPE).write_bytes(recipe)
     with pytest.raises(InputError, match=r"recipe\.toml: expected a \[model\] table"):
         load_checkpoint(tmp_path)
+
+
+def test_a_recipe_fits_into_a_manifest(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+    """Dates and infinities, which JSON has not, become text."""
+    more = "[training]\nended = 2024-05-06T07:08:09Z\nloss = [inf, 1.5]\nbest = true\n"
+    recipe = load_checkpoint(folder(tmp_path, tensors, TOML + more)).recipe
+    assert recipe["training"] == {"ended": "2024-05-06 07:08:09+00:00", "loss": ["inf", 1.5], "best": True}
+    assert json.loads(json.dumps(recipe, allow_nan=False)) == recipe
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, RECIPE])
+def test_only_regular_files_of_the_folder_are_read(tmp_path: Path, tensors: dict[str, Tensor], name: str) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    file = folder(inside, tensors) / name
+    (tmp_path / "link").symlink_to(inside, target_is_directory=True)
+    assert load_checkpoint(tmp_path / "link").config.name == "conv-tiny"  # the path itself is the user's word
+    file.rename(tmp_path / name)
+    makers: list[Callable[[], object]] = [
+        lambda: file.symlink_to(tmp_path / name),
+        lambda: os.mkfifo(file),
+    ]
+    for make in makers:
+        make()
+        with pytest.raises(InputError, match=rf"cannot read .*{name}: expected a regular file, found a"):
+            load_checkpoint(inside)
+        file.unlink()
+    file.mkdir()
+    with pytest.raises(InputError, match=rf"cannot read .*{name}: "):
+        load_checkpoint(inside)
+    with pytest.raises(InputError, match="cannot read"):
+        load_checkpoint(tmp_path / ("long" * 100))
+
+
+@pytest.mark.parametrize(("name", "size"), [(RECIPE, 2**30), (WEIGHTS, 2**40)])
+def test_files_of_any_size_are_not_read(tmp_path: Path, tensors: dict[str, Tensor], name: str, size: int) -> None:
+    with (folder(tmp_path, tensors) / name).open("r+b") as file:
+        file.truncate(size)  # a hole: no disk is needed
+    with pytest.raises(InputError, match=rf"cannot read .*{name}: expected at most \d+ bytes, found {size}"):
+        load_checkpoint(tmp_path)
+
+
+def test_any_damage_is_an_error_of_this_package(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
+    """Bits flipped in the recipe, and in the header and the numbers of the weights."""
+    small = checkpoint_of("conv")
+    tensors = {name: tensor.half() for name, tensor in small.model.state_dict().items()}
+    whole = {name: (folder(tmp_path, tensors) / name).read_bytes() for name in (RECIPE, WEIGHTS)}
+    rng, refused = random.Random(1), 0
+    for number in range(160):
+        name = (RECIPE, WEIGHTS)[number % 2]
+        data = bytearray(whole[name])
+        for _ in range(rng.choice((1, 2))):
+            data[rng.randrange(min(1500, len(data)))] ^= 1 << rng.randrange(8)
+        (tmp_path / name).write_bytes(data)
+        try:
+            load_checkpoint(tmp_path)
+        except S2CError:
+            refused += 1
+        (tmp_path / name).write_bytes(whole[name])
+    assert refused > 100
 
 
 def test_recipes_of_unknown_models(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
