@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,8 +158,20 @@ class Bundle:
         return graph
 
     def known_answers(self) -> dict[str, npt.NDArray[Any]]:
-        """Inputs and expected outputs of every graph, as they were hashed; BundleError."""
-        return _arrays(self.path / KNOWN_ANSWERS, read_listed(self.path, self.manifest, KNOWN_ANSWERS))
+        """Inputs and expected outputs of every graph, as they were hashed, of small pictures; BundleError."""
+        arrays = _arrays(self.path / KNOWN_ANSWERS, read_listed(self.path, self.manifest, KNOWN_ANSWERS))
+        for name, array in arrays.items():
+            positions = math.prod(array.shape[:1] + array.shape[2:])
+            if array.ndim != 4 or not 0 < positions <= _MOST_POSITIONS:
+                raise BundleError(
+                    f"{KNOWN_ANSWERS}: {name!r:.80}: expected batch x channels x height x width of 1 to "
+                    f"{_MOST_POSITIONS} positions, found {array.shape}"
+                )
+        return arrays
+
+
+#: Of a known answer: what is asked is what engines must hold in memory.
+_MOST_POSITIONS = 512 * 512
 
 
 def copy_files(bundle: Path, manifest: Mapping[str, Any], target: Path) -> None:
@@ -185,12 +198,18 @@ def open_bundle(path: Path) -> Bundle:
         raise BundleError(
             f"{MANIFEST}: graphs: expected {', '.join(sorted(missing))} too, found {sorted(graphs)}"
         )
-    if floats := [name for name in exact_graphs(config) if not graphs[name]["exact"]]:
-        raise BundleError(f"{MANIFEST}: graphs: expected {', '.join(floats)} to be exact, found that they are not")
-    found = fingerprint(manifest)
-    if manifest.get("fingerprint") != found.hex():
+    exact = exact_graphs(config)
+    if odd := [name for name in graph_names(config) if graphs[name]["exact"] != (name in exact)]:
+        names = ", ".join(exact)
+        raise BundleError(f"{MANIFEST}: graphs: expected {names}, and no others, to be exact, not so {odd[0]}")
+    # The fingerprint has files' names, not graphs': two that were exchanged would decode the same streams otherwise.
+    if odd := [name for name in graph_names(config) if graphs[name]["file"] != f"{name}.onnx"]:
+        found = graphs[odd[0]]["file"]
+        raise BundleError(f"{MANIFEST}: graphs: {odd[0]}: expected the file {odd[0]}.onnx, found {found}")
+    bound_to = fingerprint(manifest)
+    if manifest["fingerprint"] != bound_to.hex():
         raise BundleError(
-            f"{MANIFEST}: fingerprint: expected {found.hex()} from its files, found {manifest.get('fingerprint')}"
+            f"{MANIFEST}: fingerprint: expected {bound_to.hex()} from its files, found {manifest['fingerprint']}"
         )
     arrays = _arrays(path / TABLES, read_listed(path, manifest, TABLES))
     tables = FrequencyTables.from_arrays(arrays)
@@ -203,7 +222,7 @@ def open_bundle(path: Path) -> Bundle:
             f"{TABLES}: expected an array {error}, found {', '.join(sorted(arrays))}"
         ) from error
     gains.validate(config, tables.count)
-    return Bundle(path=path, config=config, fingerprint=found, manifest=manifest, tables=tables, gains=gains)
+    return Bundle(path=path, config=config, fingerprint=bound_to, manifest=manifest, tables=tables, gains=gains)
 
 
 #: Larger models than anybody trains; a manifest that asks for more is not believed.

@@ -100,7 +100,7 @@ class OpenVinoRunner(Runner):
         try:
             results = request.infer(ordered, share_inputs=True, share_outputs=False)
         except BaseException:
-            # A model of which one call failed, for want of memory say, may fail every later one: the next gets a new one.
+            # A model of which one call failed, for want of memory say, may fail every later one: they get another.
             with self._compiling:
                 if self._compiled is compiled:
                     self._compiled = None

@@ -77,15 +77,14 @@ if hasattr(os, "register_at_fork"):
 class Runner(ABC):
     """One graph on one engine.
 
-    backend: the name asked for; provider: what really runs, as the engine reports it; precision: of its arithmetic;
-    shared: whether several threads may call it at once (on a GPU one belongs to one thread at a time).
-    It holds an engine's memory, so it cannot be copied or pickled.
+    backend: the name asked for; provider: what really runs, as the engine reports it; precision: of its arithmetic.
+    On a CPU several threads may call it at once; on a GPU it belongs to one thread at a time.  It holds an engine's
+    memory, so it cannot be copied or pickled.
     """
 
     backend: str
     provider: str
     precision: str
-    shared: bool = True
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 

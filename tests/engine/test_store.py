@@ -321,7 +321,8 @@ def test_stale(folder: Path, library: Library) -> None:
 
 def test_version_compatible_engines_outlive_minor_versions(folder: Path, library: Library) -> None:
     store = store_of(folder, library)
-    identity = replace(read_identity(engine(folder).parent, sidecar(engine(folder)).name), flags=("VERSION_COMPATIBLE",), library_version="7.1")
+    built = read_identity(engine(folder).parent, sidecar(engine(folder)).name)
+    identity = replace(built, flags=("VERSION_COMPATIBLE",), library_version="7.1")
     store.write(identity, b"an engine", tag="rtx")
     for version, state in (("7.9", "ok"), ("8.0", "stale")):
         versions = {library.target: version}
@@ -443,7 +444,7 @@ JSON = st.recursive(
 def test_a_malformed_identity_is_refused_or_read_as_it_is(
     tmp_path_factory: pytest.TempPathFactory, field: str, value: Any, drop: bool
 ) -> None:
-    good = dict.fromkeys(Identity.__annotations__, "a" * 64)
+    good = dict.fromkeys(Identity.__annotations__, "a" * 64) | {"compute_capability": "8.6"}
     data: dict[str, Any] = good | {"schema": 1, "size": 5, "profiles": [], "flags": []}
     if drop:
         del data[field]
@@ -452,7 +453,18 @@ def test_a_malformed_identity_is_refused_or_read_as_it_is(
     path = tmp_path_factory.getbasetemp() / "identity.json"
     path.write_text(json.dumps(data))
     with suppress(TamperedEngineError):  # no other error
-        assert json.loads(read_identity(path).to_json()) == data
+        assert json.loads(read_identity(path.parent, path.name).to_json()) == data
+
+
+def test_an_identity_reads_as_it_was_written(tmp_path: Path) -> None:
+    good = dict.fromkeys(Identity.__annotations__, "a" * 64) | {"compute_capability": "8.6"}
+    data: dict[str, Any] = good | {"schema": 1, "size": 5, "profiles": ["a"], "flags": []}
+    (tmp_path / "i.json").write_text(json.dumps(data))
+    assert json.loads(read_identity(tmp_path, "i.json").to_json()) == data
+    for odd in ("8", "8.6.1", "../8.6", "-1.2"):
+        (tmp_path / "i.json").write_text(json.dumps(data | {"compute_capability": odd}))
+        with pytest.raises(TamperedEngineError, match="compute_capability"):
+            read_identity(tmp_path, "i.json")
 
 
 # looking after them
@@ -472,3 +484,121 @@ def test_prune_deletes_what_cannot_be_used(folder: Path, library: Library) -> No
     assert [entry.state for entry in store.entries()] == ["ok", "foreign"]
     assert [entry.state for entry in store.prune(foreign=True)] == ["foreign"]
     assert [entry.state for entry in store.entries()] == ["ok"]
+
+
+# links in a folder from elsewhere
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A file of the user's, outside of the bundle."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "profile").write_text("# mine\n")
+    return tmp_path / "home" / "profile"
+
+
+def build_again(folder: Path, library: Library) -> None:
+    bundle, trust = open_bundle(folder / "bundle"), Trust(folder / "state")
+    options: dict[str, Any] = {"compute_capabilities": ["8.6"], "profiles": [PROFILE], "graphs": ["h_a"]}
+    list(build_bundle(bundle, library, trust=trust, force=True, **options))
+
+
+@pytest.mark.parametrize("suffix", ["", ".json", ".log"])
+@pytest.mark.parametrize("dangling", [True, False])
+def test_build_writes_through_no_link(
+    folder: Path, library: Library, secret: Path, suffix: str, dangling: bool
+) -> None:
+    path = engine(folder)
+    link = path.with_name(path.name + suffix)
+    link.unlink()
+    link.symlink_to(secret.with_name("new") if dangling else secret)
+    with pytest.raises(EngineError, match=r"cannot write .* found a symbolic link"):
+        build_again(folder, library)
+    assert secret.read_text() == "# mine\n"
+    assert os.listdir(secret.parent) == ["profile"]
+
+
+@pytest.mark.parametrize("name", ["tensorrt-rtx", "tensorrt-rtx/h_a"])
+def test_a_folder_of_engines_that_is_a_link_is_neither_read_nor_written_nor_pruned(
+    folder: Path, library: Library, tmp_path: Path, name: str
+) -> None:
+    there, elsewhere = folder / "bundle" / name, tmp_path / "elsewhere"
+    there.rename(elsewhere)
+    there.symlink_to(elsewhere)
+    before = sorted(elsewhere.rglob("*"))
+    store = store_of(folder, library)
+    assert not [entry for entry in store.entries() if entry.path.parent.name == "h_a"]
+    store.prune(foreign=True)
+    with pytest.raises(EngineError, match="no tensorrt-rtx engine"):
+        use(store)
+    with pytest.raises(EngineError, match="cannot write"):
+        build_again(folder, library)
+    assert sorted(elsewhere.rglob("*")) == before
+
+
+def test_a_pipe_in_place_of_an_engine_is_not_waited_for(folder: Path, library: Library) -> None:
+    path = engine(folder)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(TamperedEngineError, match="a pipe"):
+        use(store_of(folder, library))
+
+
+def test_pruning_deletes_links_and_not_what_they_name(folder: Path, library: Library, secret: Path) -> None:
+    path = engine(folder)
+    path.unlink()
+    path.symlink_to(secret)
+    store = store_of(folder, library)
+    assert [entry.state for entry in store.prune()] == ["tampered"]
+    assert not path.is_symlink()
+    assert secret.read_text() == "# mine\n"
+
+
+# where records are kept
+
+
+def test_a_user_without_a_home_has_no_records(
+    folder: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("S2C_STATE", "XDG_STATE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    trust = Trust()
+    assert trust.folder is None
+    assert trust.recorded("0" * 64) is None
+    assert list(trust.hashes()) == []
+    trust.forget("0" * 64)
+    with pytest.raises(EngineError, match=r"no \$HOME.*\$S2C_STATE"):
+        trust.check_writable()
+
+
+def test_a_state_folder_below_one_that_others_may_exchange(folder: Path, library: Library, tmp_path: Path) -> None:
+    parent = tmp_path / "shared"
+    parent.mkdir()
+    trust = Trust(parent / "mine" / "state")
+    trust.record(read_identity_of(folder, library))
+    parent.chmod(0o777)
+    with pytest.raises(EngineError, match=r"shared: expected to be this user's and writable by nobody else"):
+        trust.recorded("0" * 64)
+    parent.chmod(0o1777)  # with the sticky bit, as /tmp has it, nobody renames what is not theirs
+    assert trust.recorded("0" * 64) is not None
+
+
+def test_a_state_folder_behind_a_link_that_others_may_exchange(
+    folder: Path, library: Library, tmp_path: Path
+) -> None:
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "link").symlink_to(tmp_path / "real")
+    trust = Trust(tmp_path / "shared" / "link" / "state")
+    trust.record(read_identity_of(folder, library))
+    (tmp_path / "shared").chmod(0o777)
+    with pytest.raises(EngineError, match="writable by nobody else"):
+        trust.recorded("0" * 64)
+
+
+def test_that_no_record_can_be_kept_is_said_before_building(folder: Path, library: Library, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    bundle = open_bundle(folder / "bundle")
+    with pytest.raises(EngineError, match=r"cannot write .*file"):
+        next(build_bundle(bundle, library, graphs=["h_a"], trust=Trust(tmp_path / "file" / "state")))

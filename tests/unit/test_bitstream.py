@@ -332,14 +332,20 @@ def test_a_tile_has_a_lower_limit_than_a_picture() -> None:
     assert parse(build(*[b""] * 4, width=8192, height=8192, tile=64)).width == 8192
 
 
-@pytest.mark.parametrize("data", ["photo.s2c", Path("photo.s2c"), None, 3, [1, 2], memoryview(GOLDEN)[::2]], ids=repr)
+NO_BYTES = ["photo.s2c", Path("photo.s2c"), None, 3, [1, 2], memoryview(GOLDEN)[::2]]
+
+
+@pytest.mark.parametrize("data", NO_BYTES, ids=lambda data: type(data).__name__)
 def test_what_is_no_bytes(data: object) -> None:
     with pytest.raises(InputError, match=r"stream: expected its bytes, found \w+") as caught:
         parse(data)  # type: ignore[arg-type]
     assert len(str(caught.value)) < 200
 
 
-@pytest.mark.parametrize("data", [bytearray(GOLDEN), memoryview(GOLDEN), np.frombuffer(GOLDEN, np.uint8)], ids=type)
+LIKE_BYTES = [bytearray(GOLDEN), memoryview(GOLDEN), np.frombuffer(GOLDEN, np.uint8)]
+
+
+@pytest.mark.parametrize("data", LIKE_BYTES, ids=lambda data: type(data).__name__)
 def test_what_is_like_bytes(data: bytes) -> None:
     assert parse(data) == GOLDEN_STREAM
 

@@ -312,6 +312,44 @@ def test_a_wrong_fingerprint(copy: Path) -> None:
     assert "0" * 64 in message
 
 
+@pytest.mark.parametrize("pair", [("context_0_nonanchor", "context_1_nonanchor"), ("h_s", "g_s")])
+def test_graphs_do_not_change_their_files(copy: Path, pair: tuple[str, str]) -> None:
+    """The fingerprint has the files' names: exchanged, they would pass for the same bundle, and decode otherwise."""
+    before = fingerprint(read_manifest(copy))
+
+    def exchange(manifest: dict[str, Any]) -> None:
+        one, other = (manifest["graphs"][name] for name in pair)
+        one["file"], other["file"] = other["file"], one["file"]
+
+    edit(copy, exchange)
+    if pair[0] != "h_s":
+        assert fingerprint(read_manifest(copy)) == before
+    assert f"{pair[0]}: expected the file {pair[0]}.onnx" in refused(copy)
+
+
+def test_a_float_graph_that_claims_to_be_exact(copy: Path) -> None:
+    edit(copy, lambda manifest: manifest["graphs"]["g_s"].update(exact=True))
+    assert "no others, to be exact, not so g_s" in refused(copy)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((1, 1, 1, 2**19), np.float32),
+        np.zeros((2**19, 1, 1, 1), np.float32),
+        np.zeros((192, 8, 12), np.float32),
+        np.zeros((1, 192, 0, 12), np.float32),
+    ],
+    ids=lambda array: str(array.shape),
+)
+def test_known_answers_of_impossible_kinds(copy: Path, array: np.ndarray[Any, Any]) -> None:
+    with np.load(copy / "known_answers.npz") as arrays:
+        answers = {name: arrays[name] for name in arrays.files}
+    forge(copy, "known_answers.npz", npz_bytes(answers | {"h_s/in/z_hat": array}))
+    with pytest.raises(BundleError, match=r"'h_s/in/z_hat': expected batch x channels x height x width"):
+        open_bundle(copy).known_answers()
+
+
 Change = Callable[[dict[str, Any]], object]
 SHA = "0" * 64
 
