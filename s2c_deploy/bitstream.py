@@ -38,11 +38,11 @@ _DAMAGED = "the file is damaged: fetch or copy it again"
 def quality_step(quality: float) -> int:
     """The header's step 0..224 nearest to ``quality`` in 1..8; halves go up.  :class:`InputError` outside."""
     try:
-        value = float(quality)
-    except (TypeError, ValueError):
+        value = math.nan if isinstance(quality, str | bytes | bool) else float(quality)
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not MIN_QUALITY <= value <= MAX_QUALITY:
-        raise InputError(f"quality {quality!r} is not one of 1 to 8", hint="pass a number from 1 to 8")
+        raise InputError(f"quality {quality!r:.40} is not one of 1 to 8", hint="pass a number from 1 to 8")
     return math.floor((value - MIN_QUALITY) * QUALITY_STEPS + 0.5)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +99,8 @@ class Gains:
                 raise BundleError(
                     f"{TABLES}: {name}: expected float32 {(config.levels, width)}, found {array.dtype} {array.shape}"
                 )
-            if not (np.isfinite(array).all() and (array > 0).all()):
-                raise BundleError(f"{TABLES}: {name}: expected finite positive values")
+            if not ((array >= 2.0**-32).all() and (array <= 2.0**32).all()):
+                raise BundleError(f"{TABLES}: {name}: expected values between 2^-32 and 2^32")
         z = self.z_indexes
         if z.dtype != np.uint8 or z.shape != (config.levels, n) or int(z.max()) >= tables:
             raise BundleError(
@@ -302,14 +303,28 @@ def write_bundle(
         raise InputError(f"cannot write {path}: {error.strerror}", hint="choose another --out") from error
 
 
+#: Folders of engines, which a bundle may have in it (docs/engines.md).
+_ENGINE_FOLDERS = ("tensorrt", "tensorrt-rtx")
+
+
 def check_free(path: Path) -> Path:
-    """Where a bundle at ``path`` will really be, links followed; InputError where it cannot be written."""
+    """Where a bundle at ``path`` will really be, links followed; InputError where it cannot be written.
+
+    What is replaced is a bundle and nothing else: a folder with any other file in it is somebody's.
+    """
     place = check_place(path)
     try:
-        if place.is_dir() and not any(place.iterdir()):
+        if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())):
             return place
-        if (place.exists() or place.is_symlink()) and not (place / MANIFEST).is_file():
-            raise InputError(f"{path} exists and is not a bundle", hint="choose another --out")
+        known = {MANIFEST, *read_manifest(place)["files"], *_ENGINE_FOLDERS}
+        others = sorted(entry.name for entry in place.iterdir() if entry.name not in known)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}", hint="choose another --out") from error
+    except (InputError, BundleError) as error:
+        raise InputError(f"{path} exists and is not a bundle: {error.message}", hint="choose another --out") from error
+    if others:
+        raise InputError(
+            f"{path} has more in it than a bundle: {', '.join(others[:5])!r:.200}",
+            hint="move that away, or choose another --out",
+        )
     return place

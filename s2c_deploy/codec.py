@@ -30,13 +30,14 @@ from s2c_deploy.bitstream import (
     tile_grid,
 )
 from s2c_deploy.bundle import Bundle, graph_names, open_bundle
-from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
-from s2c_deploy.errors import BitstreamError, BundleError, InputError, OutOfMemoryError
+from s2c_deploy.entropy.coder import MAX_THREADS, Decoder, Encoder, Tables
+from s2c_deploy.errors import BitstreamError, BundleError, EngineError, InputError, OutOfMemoryError
 from s2c_deploy.latent import Indexes, LatentCoder, Symbols
 from s2c_deploy.lifetime import Lifetime
 from s2c_deploy.networks import Networks
 from s2c_deploy.pipeline import ahead
-from s2c_deploy.presets import ALIGNMENT, HYPER_STRIDE
+from s2c_deploy.presets import ALIGNMENT, HYPER_STRIDE, LATENT_STRIDE
+from s2c_deploy.runtime.backends import PRECISIONS
 from s2c_deploy.runtime.runner import PIXELS, FloatArray
 
 Pixels = npt.NDArray[np.uint8]
@@ -73,8 +74,9 @@ class Codec:
         tile, for which S2C-Conv `small` takes some 21 GB (630 bytes a pixel).
         Raises InputError, BundleError, EngineError, OutOfMemoryError or DependencyError.
         """
-        opened = open_bundle(_folder(bundle))
+        threads, max_pixels = _whole(threads), _whole(max_pixels)
         _check_options(backend, threads, synthesis, max_pixels)
+        opened = open_bundle(_folder(bundle))
         codec = cls(opened, Networks(opened, backend, threads=threads, synthesis=synthesis), max_pixels=max_pixels)
         codec._opened = {"backend": backend, "threads": threads, "synthesis": synthesis, "max_pixels": max_pixels}
         return codec
@@ -127,11 +129,12 @@ class Codec:
         multiple of 64, or 0 for none; icc, exif: carried along.  InputError for anything else, OutOfMemoryError where
         memory does not hold the picture.
         """
+        tile = _whole(tile)
         quality, grid = self._check_picture(image, quality, tile)
         _check_metadata(icc=icc, exif=exif)
         height, width = image.shape[:2]
         payloads = []
-        with _memory_for(f"compressing {width}x{height} pixels", tile):
+        with self._lifetime.use(), _memory_for(f"compressing {width}x{height} pixels", tile):
             for part in grid:
                 encoder = Encoder(self._tables)
                 self._encode_tile(_cut(image, part), quality, encoder)
@@ -163,8 +166,10 @@ class Codec:
     def decompress_all(self, streams: Iterable[bytes]) -> Iterator[Pixels]:
         """As ``decompress``, one after another: the symbols of a stream are read while g_s runs for the one before.
 
-        The first bad stream ends it with its error.
+        The first bad stream ends it with its error.  Streams are asked for in another thread.
         """
+        if not isinstance(streams, Iterable):
+            raise InputError(f"streams: expected several, found {type(streams).__name__}", hint="pass a list of bytes")
         parsed = (parse(data, max_pixels=self._max_pixels) for data in streams)
         read = ((stream, list(self.read_latents(stream))) for stream in parsed)
         for stream, latents in ahead(read):
@@ -172,8 +177,10 @@ class Codec:
 
     def decompress_stream(self, stream: Stream) -> Pixels:
         """As ``decompress``, of a parsed stream; its tiles overlap as the streams of ``decompress_all`` do."""
-        latents = self.read_latents(stream)
-        return self.synthesize(stream, ahead(latents) if len(stream.tiles) > 1 else latents)
+        self.check_stream(stream)
+        with self._lifetime.use():
+            latents = self._read_latents(stream)
+            return self._draw(stream, ahead(latents) if len(stream.tiles) > 1 else latents)
 
     def read_latents(self, stream: Stream) -> Iterator[FloatArray]:
         """The first half of decoding: y_hat of every tile, float32 1 x M x h x w in 1/16 steps.
@@ -181,24 +188,46 @@ class Codec:
         May run in one thread while ``synthesize`` runs in another.
         """
         self.check_stream(stream)
+        latents = self._read_latents(stream)
+        for _ in stream.tiles:
+            with self._lifetime.use():
+                y_hat = next(latents)
+            yield y_hat
+
+    def _read_latents(self, stream: Stream) -> Iterator[FloatArray]:
         for part, payload in zip(tile_grid(stream.width, stream.height, stream.tile), stream.tiles, strict=True):
             with _memory_for(f"decompressing {stream.width}x{stream.height} pixels", stream.tile):
                 y_hat = self._decode_tile(payload, part, stream.quality)
             yield y_hat
 
     def synthesize(self, stream: Stream, latents: Iterable[FloatArray]) -> Pixels:
-        """The second half: the picture, from what ``read_latents`` gives."""
+        """The second half: the picture, from what ``read_latents`` gives; InputError for latents of another shape."""
+        self.check_stream(stream)
+        with self._lifetime.use():
+            return self._draw(stream, latents)
+
+    def _draw(self, stream: Stream, latents: Iterable[FloatArray]) -> Pixels:
         with _memory_for(f"decompressing {stream.width}x{stream.height} pixels", stream.tile):
             image = np.empty((stream.height, stream.width, 3), np.uint8)
-            for part, y_hat in zip(tile_grid(stream.width, stream.height, stream.tile), latents, strict=True):
-                _cut(image, part)[:] = self._synthesize(y_hat, part, stream.quality)
+            remaining = iter(latents)
+            for part in tile_grid(stream.width, stream.height, stream.tile):
+                y_hat = next(remaining, None)
+                self._check_latents(y_hat, part)
+                _cut(image, part)[:] = self._synthesize(cast("FloatArray", y_hat), part, stream.quality)
         return image
+
+    def _check_latents(self, y_hat: object, part: Tile) -> None:
+        rows, columns = (-(-side // ALIGNMENT) * (ALIGNMENT // LATENT_STRIDE) for side in (part.height, part.width))
+        wanted = (1, self.bundle.config.latent_channels, rows, columns)
+        if not isinstance(y_hat, np.ndarray) or y_hat.shape != wanted or y_hat.dtype != np.float32:
+            found = f"{y_hat.dtype} {y_hat.shape}" if isinstance(y_hat, np.ndarray) else type(y_hat).__name__
+            raise InputError(f"latents: expected float32 {wanted}, found {found}", hint="pass what read_latents gives")
 
     def reconstruct(self, image: Pixels, quality: float = 4, *, tile: int = 0) -> Pixels:
         """The picture that ``decompress`` will give, from the encoder's own latents, without a stream."""
         quality, grid = self._check_picture(image, quality, tile)
         out = np.empty_like(image)
-        with _memory_for(f"reconstructing {image.shape[1]}x{image.shape[0]} pixels", tile):
+        with self._lifetime.use(), _memory_for(f"reconstructing {image.shape[1]}x{image.shape[0]} pixels", tile):
             for part in grid:
                 y_hat = self._encode_tile(_cut(image, part), quality, Encoder(self._tables))
                 _cut(out, part)[:] = self._synthesize(y_hat, part, quality)
@@ -208,13 +237,15 @@ class Codec:
         """What ``compress`` gives to the coder, flat, int16 and uint8, in coding order: for measuring coders."""
         quality, _ = self._check_picture(image, quality, 0)
         encoder = Encoder(self._tables)
-        self._encode_tile(image, quality, encoder)
+        with self._lifetime.use():
+            self._encode_tile(image, quality, encoder)
         symbols, indexes = zip(*encoder.batches, strict=True)
         return np.concatenate([s.reshape(-1) for s in symbols]), np.concatenate([i.reshape(-1) for i in indexes])
 
     def _check_picture(self, image: Pixels, quality: float, tile: int) -> tuple[float, list[Tile]]:
         if (
             not isinstance(image, np.ndarray)
+            or isinstance(image, np.ma.MaskedArray)
             or image.dtype != np.uint8
             or image.ndim != 3
             or image.shape[2] != 3
@@ -230,7 +261,9 @@ class Codec:
         return round_quality(quality), grid
 
     def check_stream(self, stream: Stream) -> None:
-        """BitstreamError with both fingerprints if a stream is of another bundle."""
+        """BitstreamError with both fingerprints if a stream is of another bundle, InputError if it is not parsed."""
+        if not isinstance(stream, Stream):
+            raise InputError(f"stream: expected a parsed one, found {type(stream).__name__}", hint="parse(data)")
         mine = self.bundle.fingerprint[:FINGERPRINT_SIZE]
         if stream.fingerprint != mine:
             raise BitstreamError(
@@ -243,7 +276,7 @@ class Codec:
     def _encode_tile(self, image: Pixels, quality: float, encoder: Encoder) -> FloatArray:
         """Pushes every symbol of a tile and returns its y_hat, 1 x M x h x w in 1/16 steps."""
         gain, hyper_gain, _, _ = self.bundle.gains.at(quality)
-        with self._lifetime.use(), self._networks.walking:
+        with self._networks.walking:
             y = self._networks["g_a"]({"x": to_network(image), "gain": gain})["y"]
             z = self._networks["h_a"]({"y": y, "hyper_gain": hyper_gain})["z"]
             return self._latents.encode(y, z, quality, encoder)
@@ -251,14 +284,14 @@ class Codec:
     def _decode_tile(self, payload: bytes, part: Tile, quality: float) -> FloatArray:
         """Reads every symbol of a tile and returns its y_hat, 1 x M x h x w in 1/16 steps."""
         rows, columns = (-(-side // HYPER_STRIDE) for side in (part.height, part.width))
-        with self._lifetime.use(), self._networks.walking:
+        with self._networks.walking:
             decoder = Decoder(self._tables, payload, threads=self._networks.threads)
             return self._latents.decode(decoder, rows, columns, quality)
 
     def _synthesize(self, y_hat: FloatArray, part: Tile, quality: float) -> Pixels:
         """The tile's pixels, rounded by the engine where its graph does that."""
         inverse_gain = self.bundle.gains.at(quality)[2]
-        with self._lifetime.use(), self._networks.drawing:
+        with self._networks.drawing:
             out = self._networks["g_s"]({"y_hat": y_hat, "inverse_gain": inverse_gain})
             if PIXELS in out:
                 return cast("Pixels", out[PIXELS])[0, : part.height, : part.width]
@@ -283,13 +316,20 @@ def _folder(bundle: object) -> Path:
     return Path(bundle)
 
 
+def _whole(value: Any) -> Any:
+    """numpy's whole numbers as Python's; anything else as it is, for the checks to see."""
+    return int(value) if isinstance(value, np.integer) else value
+
+
 def _check_options(backend: object, threads: object, synthesis: object, max_pixels: object) -> None:
     """InputError for values of other types than ``Codec.open`` names."""
     for name, value in (("backend", backend), ("synthesis", synthesis)):
         if not isinstance(value, str):
             raise InputError(f"{name}: expected a name, found {type(value).__name__}")
-    if type(threads) is not int or threads < 0:
-        raise InputError(f"threads: expected 0 or more, found {threads!r:.80}")
+    if synthesis not in PRECISIONS:
+        raise InputError(f"synthesis: expected {', '.join(PRECISIONS)}, found {synthesis!r:.80}")
+    if type(threads) is not int or not 0 <= threads <= MAX_THREADS:
+        raise InputError(f"threads: expected 0 to {MAX_THREADS}, found {threads!r:.80}")
     if max_pixels is not None and (type(max_pixels) is not int or max_pixels < 1):
         raise InputError(f"max_pixels: expected None or 1 or more, found {max_pixels!r:.80}")
 
@@ -327,5 +367,7 @@ def to_pixels(x_hat: FloatArray, height: int, width: int) -> Pixels:
     """float32 1 x 3 x H' x W' to uint8 H x W x 3: crops, rounds and clips."""
     levels = x_hat[0, :, :height, :width] * np.float32(255)
     np.clip(np.rint(levels, out=levels), 0, 255, out=levels)
+    if np.isnan(levels.max()):
+        raise EngineError("g_s gave values that are no numbers", hint="is the bundle sound? s2c-deploy verify")
     pixels: Pixels = levels.transpose(1, 2, 0).astype(np.uint8)
     return pixels

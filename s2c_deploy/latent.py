@@ -14,10 +14,19 @@ import numpy.typing as npt
 
 from s2c_deploy.bundle import Bundle
 from s2c_deploy.entropy.coder import Decoder, Encoder
-from s2c_deploy.errors import BitstreamError
-from s2c_deploy.presets import HYPER_STRIDE, LATENT_STRIDE, MEAN_STEPS, SYMBOL_LIMIT, Z_LIMIT
+from s2c_deploy.errors import BitstreamError, EngineError
+from s2c_deploy.presets import (
+    HYPER_STRIDE,
+    LATENT_STRIDE,
+    MEAN_LIMIT,
+    MEAN_STEPS,
+    SCALE_LEVELS,
+    SYMBOL_LIMIT,
+    Z_LIMIT,
+)
 from s2c_deploy.runtime.runner import FloatArray, Runner
 
+_MEANS = MEAN_STEPS * MEAN_LIMIT
 Symbols = npt.NDArray[np.int16]
 Indexes = npt.NDArray[np.uint8]
 #: Codes one pass: (first channel, last channel + 1, parity, indexes, means) to symbols.
@@ -56,7 +65,7 @@ class LatentCoder:
 
     def push_hyper(self, z: FloatArray, quality: float, encoder: Encoder) -> Symbols:
         """Rounds and pushes the hyper-latent; returns its symbols."""
-        z_symbols: Symbols = np.clip(np.rint(z), -Z_LIMIT, Z_LIMIT).astype(np.int16)
+        z_symbols: Symbols = _rounded(z, Z_LIMIT)
         indexes = self._z_indexes(quality, *z.shape[2:])
         z_symbols[indexes < self._skip_below] = 0
         encoder.push(z_symbols, indexes)
@@ -73,8 +82,7 @@ class LatentCoder:
         """Codes a pass of y by rounding it around the means and pushing the symbols."""
 
         def code(start: int, stop: int, parity: int, indexes: Indexes, means: FloatArray) -> Symbols:
-            v = np.rint(packed(y[:, start:stop], parity) - means / np.float32(MEAN_STEPS))
-            symbols: Symbols = np.clip(v, -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int16)
+            symbols = _rounded(packed(y[:, start:stop], parity) - means / np.float32(MEAN_STEPS), SYMBOL_LIMIT)
             symbols[indexes < self._skip_below] = 0
             encoder.push(symbols, indexes)
             return symbols
@@ -106,14 +114,37 @@ class LatentCoder:
                     # The group's non-anchors are still zero here: the graph may see its anchors only.
                     inputs = {"features": features, "y_cur": y_hat[:, start:stop]}
                     out = self._networks[f"context_{k}_nonanchor"](inputs)
-                symbols = code(start, stop, parity, out["indexes"].astype(np.uint8), out["means"])
-                unpack(y_hat[:, start:stop], parity, symbols * np.float32(MEAN_STEPS) + out["means"])
+                wanted = (1, channels, rows, columns // 2)
+                indexes = _in_range(out["indexes"], wanted, 0, SCALE_LEVELS - 1, f"indexes of context {k}")
+                means = _in_range(out["means"], wanted, -_MEANS, _MEANS, f"means of context {k}")
+                symbols = code(start, stop, parity, indexes.astype(np.uint8), means)
+                unpack(y_hat[:, start:stop], parity, symbols * np.float32(MEAN_STEPS) + means)
             start = stop
         return y_hat
 
     def _z_indexes(self, quality: float, rows: int, columns: int) -> Indexes:
         z_indexes = self._bundle.gains.at(quality)[3].reshape(1, -1, 1, 1)
         return np.tile(z_indexes, (1, 1, rows, columns))
+
+
+def _rounded(values: FloatArray, limit: int) -> Symbols:
+    """The nearest symbols; EngineError for what is no number."""
+    rounded = np.clip(np.rint(values), -limit, limit)
+    if np.isnan(rounded.max()):
+        raise EngineError("g_a or h_a gave values that are no numbers", hint="is the bundle sound? s2c-deploy verify")
+    symbols: Symbols = rounded.astype(np.int16)
+    return symbols
+
+
+def _in_range(values: FloatArray, shape: tuple[int, ...], low: int, high: int, what: str) -> FloatArray:
+    """What an exact graph promised, known before it is cast; EngineError for another shape or value."""
+    if values.shape != shape or not (low <= values.min() and values.max() <= high):
+        raise EngineError(
+            f"{what}: expected {shape} within {low} and {high}, found {values.shape} within {values.min()} and "
+            f"{values.max()}",
+            hint="is the bundle sound? s2c-deploy verify",
+        )
+    return values
 
 
 def packed(y: FloatArray, parity: int) -> FloatArray:

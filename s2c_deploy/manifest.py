@@ -25,7 +25,7 @@ KNOWN_ANSWERS = "known_answers.npz"
 FLOAT_GRAPHS = ("g_a", "h_a", "g_s")
 #: Bounds before anything is read: a manifest is a few kB, the largest graph some hundred MB.
 MAX_MANIFEST_BYTES = 4 << 20
-MAX_FILE_BYTES = 4 << 30
+MAX_FILE_BYTES = 2 << 30
 MAX_ARRAY_BYTES = 256 << 20
 
 
@@ -149,7 +149,9 @@ def _check_entries(file: Path, manifest: Mapping[str, Any]) -> None:
     layers = manifest["exactness"].get("layers")
     proofs = list(layers.values()) if isinstance(layers, dict) else []
     bounds: list[Any] = [proof.get("bound") if isinstance(proof, dict) else None for proof in proofs]
-    if not bounds or not all(_is_number(bound) and 0 <= bound < EXACT_LIMIT for bound in bounds):
+    shifts: list[Any] = [proof.get("smallest_shift", 0) if isinstance(proof, dict) else None for proof in proofs]
+    sound = all(_is_number(shift) and shift >= 0 for shift in shifts)
+    if not bounds or not sound or not all(_is_number(bound) and 0 <= bound < EXACT_LIMIT for bound in bounds):
         raise BundleError(f"{file}: exactness: expected bounds below 2^24 of every layer, found {layers!r:.80}")
     if manifest["exactness"].get("limit") != EXACT_LIMIT:
         raise BundleError(

@@ -124,6 +124,8 @@ class Networks:
         )
 
     def close(self) -> None:
-        for runner in self._runners.values():
-            runner.close()
-        self._runners.clear()
+        """Frees the engines; on a GPU once nobody is in them."""
+        with self.walking, self.drawing:
+            for runner in self._runners.values():
+                runner.close()
+            self._runners.clear()

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_ARRAYS = 4096
+#: Bytes of an entry in the list of members, names included.
+_MOST_OF_ENTRY = 256
 
 
 def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
@@ -27,6 +29,7 @@ def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
 
 def parse_npz(data: bytes) -> dict[str, npt.NDArray[Any]]:
     """The arrays of an .npz's bytes, ValueError if it is none, is compressed, or holds objects."""
+    _check_directory(data)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
@@ -47,6 +50,16 @@ def parse_npz(data: bytes) -> dict[str, npt.NDArray[Any]]:
         raise ValueError(f"no zip archive: {error}") from error
 
 
+def _check_directory(data: bytes) -> None:
+    """The archive's own list of members is read whole: its size is known before (APPNOTE.TXT 4.3.16)."""
+    end = data.rfind(b"PK\5\6", max(0, len(data) - 65_557))
+    if end < 0 or len(data) - end < 22:
+        raise ValueError("no zip archive: it has no end")
+    size = int.from_bytes(data[end + 12 : end + 16], "little")
+    if size > MAX_ARRAYS * _MOST_OF_ENTRY or data[max(0, end - 20) : end - 16] == b"PK\6\7":
+        raise ValueError(f"expected at most {MAX_ARRAYS} arrays, found a list of {size} bytes")
+
+
 def _parse_npy(data: bytes, name: str) -> npt.NDArray[Any]:
     stream = io.BytesIO(data)
     try:
@@ -57,7 +70,7 @@ def _parse_npy(data: bytes, name: str) -> npt.NDArray[Any]:
         shape, columns_first, dtype = readers[version](stream)
     except Exception as error:  # of a damaged head: ValueError, SyntaxError, UnicodeError, TypeError, ...
         raise ValueError(f"{name!r:.80}: no .npy array: {error}") from error
-    if dtype.hasobject or dtype.itemsize == 0:
+    if dtype.kind not in "biuf" or dtype.itemsize == 0:
         raise ValueError(f"{name!r:.80}: expected plain numbers, found {dtype}")
     if (columns_first and len(shape) > 1) or dtype.byteorder == ">":
         raise ValueError(f"{name!r:.80}: expected C order and little-endian numbers")

@@ -8,8 +8,10 @@ numbers from onnx.proto3, https://github.com/onnx/onnx): a decoder installs with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ OPERATORS = frozenset(
     | {"Split", "Transpose", "Unsqueeze"}
 )
 MAX_NODES = 10_000
+#: Of one message, and dimensions of a tensor: more are not looked at.
+MAX_FIELDS, MAX_DIMENSIONS = 40_000, 8
 #: TensorProto.DataType: name in a manifest, bytes a value.
 _TYPES = {1: ("float32", 4), 2: ("uint8", 1), 6: ("int32", 4), 7: ("int64", 8), 9: ("bool", 1), 10: ("float16", 2)}
 
@@ -127,9 +131,10 @@ def _tensor_problem(tensor: Message) -> str | None:
     kind = _TYPES.get(tensor.get(2, (0,))[-1])
     if kind is None:
         return f"weights {name!r:.80}: expected {', '.join(n for n, _ in _TYPES.values())}, found another type"
-    count = 1
-    for size in _numbers(tensor.get(1, ())):
-        count *= size
+    sizes = list(islice(_numbers(tensor.get(1, ())), MAX_DIMENSIONS + 1))
+    if len(sizes) > MAX_DIMENSIONS:
+        return f"weights {name!r:.80}: expected at most {MAX_DIMENSIONS} dimensions, found more"
+    count = math.prod(sizes)
     raw = tensor.get(9)
     if raw:
         stored = len(raw[-1]) // kind[1]
@@ -178,8 +183,11 @@ def _message(view: memoryview) -> dict[int, list[Any]]:
     if not isinstance(view, memoryview):
         raise ValueError("a number where a message belongs")
     fields: dict[int, list[Any]] = {}
-    position, end = 0, len(view)
+    position, end, count = 0, len(view), 0
     while position < end:
+        count += 1
+        if count > MAX_FIELDS:
+            raise ValueError(f"more than {MAX_FIELDS} fields")
         key, position = _varint(view, position)
         kind = key & 7
         value: Any

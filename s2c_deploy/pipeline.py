@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -14,14 +14,37 @@ _END = object()
 def ahead(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
     """The same items, made in a thread of their own, up to ``depth`` of them before they are asked for.
 
-    An exception comes out where its item would have, and ends the items.  Closing the iterator waits for those begun.
+    An exception comes out where its item would have, and ends the items.  Closing the iterator, or leaving a loop over
+    it, does not wait for an item that is being made, which may never come: the thread ends after it.
     """
+    made: SimpleQueue[tuple[object, BaseException | None]] = SimpleQueue()
+    wanted, stopped = threading.Semaphore(depth), threading.Event()
     iterator = iter(items)
-    with ThreadPoolExecutor(1) as thread:
-        coming = deque(thread.submit(next, iterator, _END) for _ in range(depth))
+
+    def make() -> None:
+        item: object = None
+        while item is not _END:
+            wanted.acquire()
+            if stopped.is_set():
+                return
+            try:
+                item = next(iterator, _END)
+            except BaseException as error:
+                made.put((_END, error))
+                return
+            made.put((item, None))
+            item = item if item is _END else None  # what is handed on is not kept
+
+    threading.Thread(target=make, daemon=True, name="ahead").start()
+    try:
         while True:
-            item = coming.popleft().result()
+            item, error = made.get()
+            if error is not None:
+                raise error
             if item is _END:
                 return
-            coming.append(thread.submit(next, iterator, _END))
+            wanted.release()
             yield item  # type: ignore[misc]  # what is not _END is an Item
+    finally:
+        stopped.set()
+        wanted.release()

@@ -24,8 +24,10 @@ from s2c_deploy.presets import EXACT_INPUTS
 EXACT_LIMIT = 2**24
 #: Operands of a convolution: TF32 tensor cores take integers up to 2^11 as they are.
 OPERAND_LIMIT = 2**11
-#: Largest magnitudes of the inputs.
+#: Largest magnitudes of the inputs, and of what else comes out.
 INPUT_LIMITS = {name: max(-low, high) for name, (low, high) in EXACT_INPUTS.items()}
+OUTPUT_LIMITS = INPUT_LIMITS | {"indexes": 63, "means": 16 * 2047}
+MOST_CHANNELS = 1 << 16
 
 Bounds = npt.NDArray[np.float64]
 
@@ -67,6 +69,17 @@ class _Walk:
     def fail(self, node: onnx.NodeProto, what: str) -> ExactnessError:
         return ExactnessError(f"{self.graph}: {node.name}: {what}", hint="export the bundle again")
 
+    def define(self, name: str, result: Range) -> None:
+        """A value has one meaning: no name may come twice."""
+        if name in self.ranges or name in self.constants:
+            raise ExactnessError(f"{self.graph}: {name}: expected every name once", hint="export the bundle again")
+        self.ranges[name] = result
+
+    def axis_of(self, node: onnx.NodeProto) -> int | None:
+        """The attribute axis."""
+        found = [helper.get_attribute_value(a) for a in node.attribute if a.name == "axis"]
+        return found[0] if len(found) == 1 else None
+
     def check(self, node: onnx.NodeProto, limit: Bounds) -> None:
         channel = int(np.argmax(limit))
         if limit[channel] >= EXACT_LIMIT:
@@ -76,7 +89,20 @@ class _Walk:
 def prove_graph(source: OnnxGraph | Path) -> list[LayerProof]:
     """The bound of every convolution of an exact graph; ExactnessError names the node and channel that has none."""
     source = OnnxGraph.read(source) if isinstance(source, Path) else source
-    model = onnx.load_model_from_string(source.data)
+    try:
+        return _prove(onnx.load_model_from_string(source.data))
+    except ExactnessError:
+        raise
+    except Exception as error:  # of a graph that is none: protobuf's DecodeError, KeyError, IndexError, ValueError …
+        raise ExactnessError(
+            f"{source.name}: expected a graph that can be proven, found {type(error).__name__}: {error!s:.200}",
+            hint="export the bundle again",
+        ) from error
+
+
+def _prove(model: onnx.ModelProto) -> list[LayerProof]:
+    if not model.graph.output:
+        raise ExactnessError("expected a graph with outputs, found none", hint="export the bundle again")
     constants = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
     ranges: dict[str, Range] = {}
     walk = _Walk(graph=model.graph.name, constants=constants, ranges=ranges)
@@ -84,15 +110,18 @@ def prove_graph(source: OnnxGraph | Path) -> list[LayerProof]:
         if value.name not in INPUT_LIMITS:
             raise ExactnessError(f"{walk.graph}: expected inputs {', '.join(INPUT_LIMITS)}, found {value.name}")
         channels = value.type.tensor_type.shape.dim[1].dim_value
-        ranges[value.name] = _integers(np.full(channels, float(INPUT_LIMITS[value.name])))
+        if not 0 < channels <= MOST_CHANNELS:
+            found = f"{walk.graph}: {value.name}: expected up to {MOST_CHANNELS} channels, found {channels}"
+            raise ExactnessError(found, hint="export the bundle again")
+        walk.define(value.name, _integers(np.full(channels, float(INPUT_LIMITS[value.name]))))
     for node in model.graph.node:
         if node.op_type not in _RULES:
             raise walk.fail(node, f"expected an operator that stays exact, found {node.op_type}")
         for name, result in zip(node.output, _RULES[node.op_type](walk, node), strict=True):
-            ranges[name] = result
+            walk.define(name, result)
     for value in model.graph.output:
         result = ranges[value.name]
-        promised = INPUT_LIMITS.get(value.name, EXACT_LIMIT)
+        promised = OUTPUT_LIMITS.get(value.name, EXACT_LIMIT)
         if not result.whole or float(result.limit.max()) > promised:
             raise ExactnessError(
                 f"{walk.graph}: output {value.name}: expected integers within {promised}, "
@@ -105,6 +134,8 @@ def _conv(walk: _Walk, node: onnx.NodeProto) -> list[Range]:
     x, weight = walk.ranges[node.input[0]], walk.constants[node.input[1]].astype(np.float64)
     bias = walk.constants[node.input[2]].astype(np.float64) if len(node.input) > 2 else np.zeros(len(weight))
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if weight.ndim != 4 or bias.shape != weight.shape[:1]:
+        raise walk.fail(node, f"expected four dimensions and a bias a channel, found {weight.shape} and {bias.shape}")
     if attributes.get("group", 1) != 1 or weight.shape[1] != x.limit.size:
         raise walk.fail(node, f"expected {x.limit.size} ungrouped input channels, found {weight.shape[1]}")
     if not (x.whole and (weight == np.rint(weight)).all() and (bias == np.rint(bias)).all()):
@@ -121,6 +152,8 @@ def _conv(walk: _Walk, node: onnx.NodeProto) -> list[Range]:
 def _add(walk: _Walk, node: onnx.NodeProto) -> list[Range]:
     a, b = (walk.ranges.get(name) for name in node.input)
     if a is not None and b is not None:
+        if a.limit.size != b.limit.size:
+            raise walk.fail(node, f"expected as many channels, found {a.limit.size} and {b.limit.size}")
         limit = a.limit + b.limit
         walk.check(node, limit)
         if not (a.whole and b.whole):
@@ -140,7 +173,10 @@ def _add(walk: _Walk, node: onnx.NodeProto) -> list[Range]:
 def _mul(walk: _Walk, node: onnx.NodeProto) -> list[Range]:
     x, scale = walk.ranges[node.input[0]], walk.constants[node.input[1]].astype(np.float64).reshape(-1)
     fractions, _ = np.frexp(scale)
-    if not ((fractions == 0.5).all() and (scale <= 1).all() and scale.size in (1, x.limit.size)):
+    # One a channel stands along the channels: along the width it would be another one for every column.
+    shape = walk.constants[node.input[1]].shape
+    placed = scale.size == 1 or shape in ((1, x.limit.size, 1, 1), (x.limit.size, 1, 1))
+    if not ((fractions == 0.5).all() and (scale <= 1).all() and placed):
         raise walk.fail(node, "expected powers of two up to 1, one a channel")
     return [Range(limit=x.limit * scale, unit=x.unit * scale)]
 
@@ -151,30 +187,39 @@ def _floor(walk: _Walk, node: onnx.NodeProto) -> list[Range]:
 
 def _clip(walk: _Walk, node: onnx.NodeProto) -> list[Range]:
     x = walk.ranges[node.input[0]]
-    low, high = (float(walk.constants[name].reshape(-1)[0]) for name in node.input[1:])
+    (low,), (high,) = (walk.constants[name].reshape(-1).tolist() for name in node.input[1:])
     if not (low <= 0 <= high and low == np.rint(low) and high == np.rint(high)):
         raise walk.fail(node, f"expected whole bounds around 0, found {low:g} and {high:g}")
     return [Range(limit=np.minimum(x.limit, max(-low, high)), unit=x.unit)]
 
 
-def _same(walk: _Walk, node: onnx.NodeProto) -> list[Range]:
+def _slice(walk: _Walk, node: onnx.NodeProto) -> list[Range]:
+    """Of rows and columns: channels stay where they are."""
+    axes = walk.constants[node.input[3]].reshape(-1).tolist()
+    if not set(axes) <= {2, 3}:
+        raise walk.fail(node, f"expected rows and columns to be cut, found axes {axes}")
     return [walk.ranges[node.input[0]]]
 
 
 def _concat(walk: _Walk, node: onnx.NodeProto) -> list[Range]:
     parts = [walk.ranges[name] for name in node.input]
-    if helper.get_attribute_value(node.attribute[0]) != 2:
+    if walk.axis_of(node) != 2:
         raise walk.fail(node, "expected rows to be put below one another")
     limits, units = ([getattr(part, name) for part in parts] for name in ("limit", "unit"))
     return [Range(limit=np.max(limits, axis=0), unit=np.min(units, axis=0))]
 
 
 def _split(walk: _Walk, node: onnx.NodeProto) -> list[Range]:
+    if walk.axis_of(node) != 1:
+        raise walk.fail(node, "expected channels to be split")
     x, ends = walk.ranges[node.input[0]], np.cumsum(walk.constants[node.input[1]])[:-1]
     return [Range(limit=a, unit=b) for a, b in zip(np.split(x.limit, ends), np.split(x.unit, ends), strict=True)]
 
 
 def _depth_to_space(walk: _Walk, node: onnx.NodeProto) -> list[Range]:
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if attributes != {"blocksize": 2, "mode": b"CRD"}:
+        raise walk.fail(node, f"expected blocks of 2 in the order CRD, found {attributes}")
     x = walk.ranges[node.input[0]]
     return [Range(limit=x.limit.reshape(-1, 4).max(1), unit=x.unit.reshape(-1, 4).min(1))]
 
@@ -187,6 +232,6 @@ _RULES: dict[str, Callable[[_Walk, onnx.NodeProto], list[Range]]] = {
     "DepthToSpace": _depth_to_space,
     "Floor": _floor,
     "Mul": _mul,
-    "Slice": _same,
+    "Slice": _slice,
     "Split": _split,
 }

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,13 +23,23 @@ except ImportError:  # Windows: leftovers are not cleared there
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _OLD = ".old"
+#: What a sibling's name has more than ``path``'s: two dots, twelve digits, and its end.
+_LONGEST_NAME = 255 - len("..0123456789ab") - len(PART) - len(_OLD)
 #: The file system cannot exchange two folders; the two renames can.
 _CANNOT = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM)
 
 
 def check_place(path: Path) -> Path:
     """The folder that ``path`` names, links followed; InputError where it cannot be exchanged for another one."""
-    real = Path(os.path.realpath(path))
+    try:
+        real = Path(os.path.realpath(path))
+    except ValueError as error:  # a null character
+        raise InputError(f"{str(path)!r:.80} is no path: {error}", hint="check the path") from None
+    if len(os.fsencode(real.name)) > _LONGEST_NAME:
+        raise InputError(
+            f"{str(path)!r:.80}: expected a name of at most {_LONGEST_NAME} bytes, found {len(os.fsencode(real.name))}",
+            hint="choose a shorter one",
+        )
     if os.path.ismount(real):
         raise InputError(f"{path} is a mount point, which cannot be replaced", hint="name a folder below it")
     with suppress(OSError):
@@ -48,17 +59,31 @@ def new_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     recover(path)
     _clear(path)
-    new = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PART}")
-    new.mkdir()
-    lock = os.open(new, os.O_RDONLY)
+    new, lock = _locked_folder(path)
     try:
-        with suppress(OSError):  # without one, leftovers stay
-            _lock(lock)
         yield new
         _take_place(new, path)
     finally:
         os.close(lock)
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _locked_folder(path: Path) -> tuple[Path, int]:
+    """A new folder beside ``path`` and a descriptor that locks it, so that nobody takes it for a dead process's."""
+    for _ in range(20):
+        new = path.with_name(f".{path.name}.{secrets.token_hex(6)}{PART}")
+        new.mkdir()
+        with suppress(FileNotFoundError):  # another process was quicker, and has cleared it
+            lock = os.open(new, os.O_RDONLY)
+            try:
+                _lock(lock)
+                locked = True
+            except OSError as error:
+                locked = error.errno not in (errno.EWOULDBLOCK, errno.EACCES)  # no locks here: leftovers stay
+            if locked and os.path.isdir(new):
+                return new, lock
+            os.close(lock)
+    raise OSError(errno.EBUSY, "other processes write there", str(path))
 
 
 def recover(path: Path) -> None:
@@ -128,5 +153,14 @@ def _leftovers(path: Path, end: str) -> list[Path]:
     pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}{re.escape(PART + end)}")
     with suppress(OSError):
         found = [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]
-        return sorted(entry for entry in found if not entry.is_symlink())
+        return sorted(entry for entry in found if _is_mine(entry))
     return []
+
+
+def _is_mine(entry: Path) -> bool:
+    """A folder of this user's, and no link: in a shared folder anybody may give anything such a name."""
+    try:
+        status = entry.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())

@@ -164,5 +164,7 @@ def _tensor(name: str, kind: str, dimensions: str, optional: bool) -> str:
 
 
 def _parameter(key: str, value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    # Bytes of a text proto's string: what is no printable ASCII is written in octal digits.
+    data = os.fsencode(value)
+    escaped = "".join(chr(b) if 32 <= b < 127 and b not in b'\\"' else f"\\{b:03o}" for b in data)
     return f'parameters {{ key: "{key}" value: {{ string_value: "{escaped}" }} }}'

@@ -21,6 +21,8 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -33,6 +35,7 @@ from s2c_deploy.errors import BitstreamError, BundleError, EngineError, InputErr
 from s2c_deploy.lifetime import Lifetime
 
 MAX_LANES_LOG2, MAX_PARTS_LOG2 = 6, 3
+MAX_THREADS = 4096
 _AUTO = 255
 
 # s2c_status of native/include/s2c.h: only the values that this module tells apart.
@@ -61,6 +64,8 @@ class Tables(_Native):
 
     def __init__(self, tables: FrequencyTables) -> None:
         self._handle: int | None = None
+        if not isinstance(tables, FrequencyTables):
+            raise InputError(f"tables must be FrequencyTables, found {type(tables).__name__}")
         self.lifetime = Lifetime("set of tables")
         self.frequencies = tables
         handle = ctypes.c_void_p()
@@ -150,6 +155,11 @@ def _address(array: Any, wanted: np.dtype[Any], name: str) -> int:
     return int(_check_array(array, wanted, name).ctypes.data)
 
 
+def _check_threads(threads: object) -> None:
+    if not isinstance(threads, int) or not 0 <= threads <= MAX_THREADS:
+        raise InputError(f"threads must be 0 to {MAX_THREADS}, found {threads!r:.40}")
+
+
 class Encoder(_Native):
     """Collects batches and codes them into one payload.
 
@@ -187,8 +197,9 @@ class Encoder(_Native):
         or a symbol other than zero under a skipped index.
         """
         for name, value, most in (("lanes", lanes_log2, MAX_LANES_LOG2), ("parts", parts_log2, MAX_PARTS_LOG2)):
-            if value is not None and not 0 <= value <= most:
-                raise InputError(f"{name}_log2 must be 0 to {most}, found {value}")
+            if value is not None and not (isinstance(value, int) and 0 <= value <= most):
+                raise InputError(f"{name}_log2 must be 0 to {most}, found {value!r:.40}")
+        _check_threads(threads)
         lib = library()
         kept, self._batches = self._batches, []
         table, self._table = (ctypes.c_size_t * len(self._table))(*self._table), []
@@ -252,6 +263,9 @@ class Decoder(_Native):
 
     def __init__(self, tables: Tables, payload: Buffer, *, threads: int = 1) -> None:
         self._handle: int | None = None
+        _check_threads(threads)
+        if not isinstance(tables, Tables):
+            raise InputError(f"tables must be Tables, found {type(tables).__name__}")
         self._tables = tables
         self._payload = as_bytes(payload)  # the C object reads it in place
         self._read = library().s2c_decoder_read
@@ -279,28 +293,41 @@ class Decoder(_Native):
         if out is None:
             out = np.empty(indexes.shape, _INT16)
         target = _address(out, _INT16, "out")
+        if not out.flags.writeable:
+            raise InputError("out must be writable, found a read-only array", hint="pass out.copy()")
         if out.shape != indexes.shape:
             raise InputError(f"out and indexes differ in shape: {out.shape} and {indexes.shape}")
-        if not self._one.acquire(blocking=False):
-            raise InputError("this decoder is reading in another thread", hint="make one for each thread")
-        try:
-            with self._tables.lifetime.use():
-                status = self._read(self._handle, source, indexes.size, target)
-        finally:
-            self._one.release()
-        if status != _OK:
-            self._check(status)
+        with self._alone():
+            status = self._read(self._handle, source, indexes.size, target)
+            if status != _OK:
+                self._check(status)
         return out
 
     def finish(self) -> None:
         """Checks that the payload ended with the last symbol; raises :class:`BitstreamError` if not."""
-        self._check(library().s2c_decoder_finish(self._handle))
+        with self._alone():
+            self._check(library().s2c_decoder_finish(self._handle))
 
     def info(self) -> DecoderInfo:
         """Where the decoder stands (``s2c_decoder_info`` of s2c.h)."""
+        with self._alone():
+            return self._info()
+
+    def _info(self) -> DecoderInfo:
         info = DecoderInfo()
         library().s2c_decoder_get_info(self._handle, ctypes.byref(info))
         return info
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keeps other threads out, and the tables open."""
+        if not self._one.acquire(blocking=False):
+            raise InputError("this decoder is reading in another thread", hint="make one for each thread")
+        try:
+            with self._tables.lifetime.use():
+                yield
+        finally:
+            self._one.release()
 
     def _check(self, status: int) -> None:
         if status == _OK:
@@ -311,7 +338,7 @@ class Decoder(_Native):
             raise InputError(f"cannot decode: {_message(status)}")
         if status not in _PAYLOAD_ERRORS:
             raise EngineError(f"the native coder failed: {_message(status)}")
-        raise _payload_error(status, self._payload.size, self.info() if self._handle is not None else None)
+        raise _payload_error(status, self._payload.size, self._info() if self._handle is not None else None)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:

@@ -88,6 +88,8 @@ def first_failure(name: str, runner: Runner, answers: Mapping[str, FloatArray], 
     probes = known_probes(name, answers, exact=exact)
     if not all(probe.outputs for probe in probes):
         raise EngineError(f"{name}: expected known answers in {KNOWN_ANSWERS}, found none")
+    if exact and not all((array == np.rint(array)).all() for probe in probes for array in probe.outputs.values()):
+        raise EngineError(f"{name}: expected whole numbers in {KNOWN_ANSWERS}, found others")
     failures = (compare(name, runner, probe, exact=exact).failure for probe in probes)
     return next((failure for failure in failures if failure is not None), None)
 

@@ -43,7 +43,8 @@ class TensorSpec:
 #: How engines say that an allocation failed; none has an exception of its own for it.
 _MEMORY_WORDS = re.compile(
     r"bad_?alloc|(out of|not enough|insufficient|failed to allocate|can't allocate|cannot allocate|could not allocate"
-    r"|unable to allocate) memory|failed to allocate|bfc_?arena|could not create a (memory|primitive)",
+    r"|unable to allocate) memory|failed to allocate|bfc_?arena|can't alloc|failed to map segment"
+    r"|resource temporarily unavailable|could not create a (memory|primitive)",
     re.IGNORECASE,
 )
 
@@ -100,6 +101,8 @@ class Runner(ABC):
         name, dtype or shape, and when the engine fails; OutOfMemoryError when memory does not suffice.
         """
         names = {spec.name for spec in self.inputs}
+        if not isinstance(inputs, Mapping) or not all(hasattr(array, "dtype") for array in inputs.values()):
+            raise EngineError(f"inputs: expected arrays by name, found {type(inputs).__name__}")
         if set(inputs) != names:
             raise EngineError(f"inputs: expected {sorted(names)}, found {sorted(inputs)}")
         for spec in self.inputs:

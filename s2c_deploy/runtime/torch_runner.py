@@ -155,7 +155,8 @@ class TorchRunner(Runner):
         self.outputs = tuple(_spec(value) for value in model.graph.output)
 
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
-        tensor = torch.from_numpy(array)
+        # PyTorch takes no negative strides, and warns of arrays that it could write to but must not.
+        tensor = torch.from_numpy(array if array.flags.writeable and array.flags.c_contiguous else array.copy())
         return tensor.contiguous(memory_format=self._format) if tensor.ndim == 4 else tensor
 
     @torch.inference_mode()

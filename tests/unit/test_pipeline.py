@@ -64,5 +64,24 @@ def test_no_thread_is_left():
     results = ahead(iter(range(10)))
     next(results)
     results.close()
-    assert threading.active_count() == before
     assert list(ahead(iter(()))) == []
+    for thread in threading.enumerate():
+        if thread.name == "ahead":
+            thread.join(10)
+    assert threading.active_count() == before
+
+
+def test_leaving_does_not_wait_for_an_item_that_never_comes():
+    waiting, never = threading.Event(), threading.Event()
+
+    def items():
+        yield 1
+        waiting.set()
+        never.wait(60)
+
+    for item in ahead(items()):
+        assert item == 1
+        assert waiting.wait(10)
+        break
+    assert not never.is_set()
+    never.set()

@@ -57,6 +57,47 @@ def _widen_last_clip(model: onnx.ModelProto) -> None:
     node.input[2] = "limit_300"
 
 
+def _attribute(model: onnx.ModelProto, kind: str, name: str, value: object) -> None:
+    node = next(node for node in model.graph.node if node.op_type == kind)
+    kept = [a for a in node.attribute if a.name != name]
+    del node.attribute[:]
+    node.attribute.extend([*kept, helper.make_attribute(name, value)])
+
+
+def _reshaped(model: onnx.ModelProto, suffix: str, shape: tuple[int, ...]) -> None:
+    tensor = next(w for w in model.graph.initializer if w.name.endswith(suffix))
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).reshape(shape), tensor.name))
+
+
+def _defined_twice(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].output[0] = model.graph.node[0].output[0]
+
+
+def _channels(model: onnx.ModelProto, count: int) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = count
+
+
+def test_channels_that_change_places_take_their_bounds_along(bundle_path: Path, tmp_path: Path) -> None:
+    """A slice over the channels, a split of the rows: what would give one channel's bound to another is refused."""
+    for kind, name, value in (("Slice", "axes", np.array([1, 3])), ("Split", "axis", 2), ("Concat", "axis", 1)):
+        model = onnx.load(bundle_path / "context_1_anchor.onnx")
+        if kind == "Slice":
+            tensor = next(w for w in model.graph.initializer if w.name == name)
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(value, np.int64), name))
+        else:
+            _attribute(model, kind, name, value)
+        onnx.save(model, tmp_path / "c.onnx")
+        with pytest.raises(ExactnessError, match=r"rows|channels"):
+            prove_graph(tmp_path / "c.onnx")
+
+
+def test_what_is_no_graph(tmp_path: Path) -> None:
+    for data in (b"", b"hello", bytes(100)):
+        (tmp_path / "h_s.onnx").write_bytes(data)
+        with pytest.raises(ExactnessError, match="expected a graph"):
+            prove_graph(tmp_path / "h_s.onnx")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -69,6 +110,13 @@ def _widen_last_clip(model: onnx.ModelProto) -> None:
         pytest.param(lambda m: _set_weight(m, "limit_255", lambda a: a * 0 + 254.5), "whole bounds", id="bound"),
         pytest.param(lambda m: _replace_op(m, "Floor", "Sigmoid"), "Sigmoid", id="operator"),
         pytest.param(lambda m: _replace_op(m, "Floor", "Identity"), "Identity", id="no-floor"),
+        pytest.param(lambda m: _attribute(m, "DepthToSpace", "mode", b"DCR"), "order CRD", id="other-order"),
+        pytest.param(lambda m: _attribute(m, "DepthToSpace", "blocksize", 4), "blocks of 2", id="other-blocks"),
+        pytest.param(lambda m: _reshaped(m, "h_s.1.scale", (1, 1, 1, -1)), "powers of two", id="scale-of-columns"),
+        pytest.param(lambda m: _defined_twice(m), "every name once", id="twice"),
+        pytest.param(lambda m: m.graph.node[0].input.__delitem__(slice(None)), "IndexError", id="no-inputs"),
+        pytest.param(lambda m: m.graph.node[1].input.__setitem__(0, "nowhere"), "KeyError", id="unknown"),
+        pytest.param(lambda m: _channels(m, 2**33), "up to 65536 channels", id="channels"),
     ],
 )
 def test_what_is_not_exact(bundle_path: Path, tmp_path: Path, change: Change, says: str) -> None:
