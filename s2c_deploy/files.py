@@ -7,9 +7,11 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from s2c_deploy.errors import InputError, OutOfMemoryError
 
@@ -17,6 +19,11 @@ AnyPath = str | os.PathLike[str]
 #: Longer suffixes are no formats that a writer looks at, and would make the temporary name too long.
 _LONGEST_SUFFIX = 16
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: What is read whole is no larger, unless its reader says so.
+MAX_BYTES = 2**30
+_HEAD, _PART = 64, 2**20
+#: Temporary files and folders that are in use.
+_unfinished: set[Path] = set()
 
 
 @contextmanager
@@ -37,6 +44,7 @@ def atomic_write(path: AnyPath, *, follow_links: bool = True) -> Iterator[Path]:
     try:
         if os.path.exists(target) and not os.path.isfile(target):
             raise InputError(f"{path} is not a regular file", hint="name a file to write")
+        _unfinished.add(temporary)
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
         if os.path.isfile(target) and not os.path.islink(target):
@@ -48,6 +56,35 @@ def atomic_write(path: AnyPath, *, follow_links: bool = True) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise cannot_write(path, error) from error
         raise
+    finally:
+        _unfinished.discard(temporary)
+
+
+def delete_unfinished() -> None:
+    """Deletes what ``atomic_write`` is writing in any thread, and temporary folders: for who ends the process without
+    waiting for them."""
+    for temporary in tuple(_unfinished):
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A folder that is deleted with all that is in it when the block ends.  InputError where there can be none."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise no_room_for(os.path.join(os.environ.get("TMPDIR", "/tmp"), prefix), error) from error
+    with folder as name:
+        place = Path(name)
+        _unfinished.add(place)
+        try:
+            yield place
+        finally:
+            _unfinished.discard(place)
 
 
 def write_bytes(path: AnyPath, data: bytes, *, follow_links: bool = True, replace: bool = True) -> None:
@@ -66,8 +103,10 @@ def write_text(path: AnyPath, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
-def read_bytes(path: AnyPath) -> bytes:
-    """A whole file; a named pipe is read to its end, a device is refused: it has none.
+def read_bytes(path: AnyPath, *, limit: int = MAX_BYTES, starts: Callable[[bytes], object] | None = None) -> bytes:
+    """A whole file of at most ``limit`` bytes; a named pipe is read to its end, a device is refused: it has none.
+
+    starts: called with the first 64 bytes, or fewer where the file ends, before the others are read; it may raise.
 
     Raises :class:`InputError`, or :class:`OutOfMemoryError` where memory does not hold it.
     """
@@ -76,13 +115,34 @@ def read_bytes(path: AnyPath) -> bytes:
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             raise InputError(f"{path} is a device", hint="name a file")
         with open(path, "rb") as file:
-            return file.read()
+            return read_open(file, str(path), limit=limit, starts=starts)
     except FileNotFoundError:
         raise InputError(f"no such file: {path}", hint="check the path") from None
     except (OSError, ValueError) as error:
         raise cannot_read(path, error) from error
+
+
+def read_open(
+    file: BinaryIO, name: str, *, limit: int = MAX_BYTES, starts: Callable[[bytes], object] | None = None
+) -> bytes:
+    """As ``read_bytes``, of a file that is open, or a pipe; name: what messages call it.  OSError as it comes."""
+    head = file.read(_HEAD)
+    if starts is not None:
+        starts(head)
+    status = os.fstat(file.fileno())
+    too_long = InputError(f"{name} has more than {limit} bytes", hint="check that it is the right file")
+    if stat.S_ISREG(status.st_mode) and status.st_size > limit:
+        raise too_long
+    parts, size = [head], len(head)
+    try:
+        while part := file.read(_PART):
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise too_long
+        return b"".join(parts)
     except MemoryError:
-        raise OutOfMemoryError(f"reading {path}") from None
+        raise OutOfMemoryError(f"reading {name}") from None
 
 
 def status_of(path: AnyPath) -> os.stat_result | None:
@@ -170,6 +230,14 @@ def cannot_write(path: AnyPath, error: Exception) -> InputError:
     no_room = isinstance(error, OSError) and error.errno in _NO_ROOM
     hint = "make room, or choose another place" if no_room else "choose another place"
     return InputError(f"cannot write {path}: {_reason(error)}", hint=hint)
+
+
+def no_room_for(path: AnyPath, error: OSError) -> InputError:
+    """A temporary file that the system did not take, as numpy tells it too: without a code."""
+    return InputError(
+        f"cannot write the temporary file {path}: {_reason(error)}",
+        hint="make room there, or have TMPDIR name another folder",
+    )
 
 
 def _reason(error: Exception) -> str:

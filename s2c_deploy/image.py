@@ -13,7 +13,7 @@ import PIL.Image as Pil
 from PIL import ImageColor
 
 from s2c_deploy.errors import InputError, OutOfMemoryError
-from s2c_deploy.files import atomic_write
+from s2c_deploy.files import atomic_write, cannot_write
 from s2c_deploy.pictures.exif import EXIF_PREFIX, has_inner_directories, tiff_tags
 from s2c_deploy.pictures.reading import open_regular, read_picture
 from s2c_deploy.presets import MAX_PIXELS
@@ -34,6 +34,11 @@ _WRITE_FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".webp": ("WEBP", {"lossless": True}),
 }
+# pixels a side, and bytes of a profile and of EXIF with what stands in front of it
+_MAX_SIDES = {"JPEG": 65_500, "WEBP": 16_383}
+_MAX_ICC = {"JPEG": 255 * 65_519}  # 255 segments
+_MAX_EXIF = {"JPEG": 65_533}  # one segment
+_MAX_PART = 2**31 - 1  # of a PNG; WebP and TIFF take twice as much
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,8 +92,9 @@ def read_image(
     ``drop_icc`` takes the pixels for sRGB instead.  ``dropped`` names what is damaged or too long to keep.
 
     Holds the picture at most twice, as Pillow decodes it and as RGB.  Raises :class:`InputError` for a file that is
-    missing, no regular file, no picture, damaged, larger than ``max_pixels`` or than 65535 a side, and of a kind
-    that has no certain 8-bit RGB meaning (HDR, CMYK, Lab, floating point); :class:`OutOfMemoryError`.
+    missing, no regular file, no picture, damaged, larger than ``max_pixels``, than 65535 a side or than 4 GiB, and of
+    a kind that has no certain 8-bit RGB meaning (HDR, CMYK, Lab, signed or floating-point samples, pixels left out);
+    :class:`OutOfMemoryError`.
     """
     with open_regular(path) as file:
         return _read(file, os.fspath(path), background, max_pixels, drop_icc)
@@ -133,11 +139,11 @@ def write_image(path: str | os.PathLike[str], image: Image) -> tuple[str, ...]:
     """Write a picture in the format of the path's suffix, to a temporary file that is then renamed.
 
     PNG, PPM, BMP, TIFF and WebP are lossless; JPEG is quality 95, 4:4:4.  TIFF is deflated, but where there is EXIF
-    with directories of its own.  The ICC profile and EXIF go with
-    PNG, TIFF (there only tags that describe the picture), JPEG and WebP.  Returns what the format has no place
-    for and was left out: "ICC profile", "EXIF", "part of the EXIF".  Raises :class:`InputError` for an unknown
-    suffix, a place that cannot be written, and a picture or metadata that the format cannot hold;
-    :class:`OutOfMemoryError` where memory does not suffice.
+    with directories of its own; memory holds it whole.  The ICC profile and EXIF go with PNG, TIFF (there only tags
+    that describe the picture), JPEG (EXIF of up to 64 KiB) and WebP.  Returns what the format has no place for and was
+    left out: "ICC profile", "EXIF", "part of the EXIF".  Raises :class:`InputError` for an unknown suffix, a place that
+    cannot be written, and a picture with more pixels a side than the format can hold; :class:`OutOfMemoryError` where
+    memory does not suffice.
     """
     suffix = Path(path).suffix
     check_suffix(suffix)
@@ -159,21 +165,29 @@ def left_out(image: Image, suffix: str) -> tuple[str, ...]:
     return _metadata_options(_WRITE_FORMATS[suffix.lower()][0], image)[1]
 
 
-def _save(
-    target: Path | io.BytesIO, path: str | os.PathLike[str], suffix: str, image: Image
-) -> tuple[str, ...]:
+def _save(target: Path | io.BytesIO, path: str | os.PathLike[str], suffix: str, image: Image) -> tuple[str, ...]:
     """path: what messages call the target."""
     name, options = _WRITE_FORMATS[suffix.lower()]
+    side = _MAX_SIDES.get(name)
+    if side is not None and max(image.width, image.height) > side:
+        raise InputError(
+            f"cannot write {path}: {image.width}x{image.height} pixels, and {name} takes {side} a side",
+            hint="try .png",
+        )
     try:
         metadata, missing = _metadata_options(name, image)
-        Pil.fromarray(image.pixels).save(target, format=name, **(options | metadata))
+        # given a file, libtiff writes to it by itself, and does not say why it could not
+        whole = io.BytesIO() if name == "TIFF" and isinstance(target, Path) else None
+        Pil.fromarray(image.pixels).save(whole or target, format=name, **(options | metadata))
+        if whole is not None and isinstance(target, Path):
+            target.write_bytes(whole.getbuffer())
     except MemoryError:
         raise OutOfMemoryError(
             f"writing {path}, {image.width}x{image.height} pixels", hint="close other programs"
         ) from None
     except Exception as error:  # Pillow raises OSError, ValueError, struct.error, ... as it comes
         if isinstance(error, OSError) and error.errno is not None:
-            raise InputError(f"cannot write {path}: {error.strerror}", hint="choose another place") from error
+            raise cannot_write(path, error) from error
         raise InputError(f"cannot write {path} as {name}: {error}", hint="try .png") from error
     return missing
 
@@ -183,15 +197,23 @@ def _metadata_options(name: str, image: Image) -> tuple[dict[str, Any], tuple[st
     found = {"ICC profile": image.icc, "EXIF": image.exif}
     if name not in ("PNG", "TIFF", "JPEG", "WEBP"):
         return {}, tuple(what for what, data in found.items() if data is not None)
+    options: dict[str, Any] = {}
+    missing = []
+    if image.icc is not None and len(image.icc) > _MAX_ICC.get(name, _MAX_PART):
+        missing.append("ICC profile")
+    elif image.icc is not None:
+        options["icc_profile"] = image.icc
     exif, complete = image.exif, True
-    if exif is not None and name == "TIFF":
+    if exif is not None and len(EXIF_PREFIX) + len(exif) > _MAX_EXIF.get(name, _MAX_PART):
+        exif = None
+        missing.append("EXIF")
+    elif exif is not None and name == "TIFF":
         # there EXIF is written as tags of the file itself: one that says where its data lies would break it
         exif, complete = tiff_tags(exif)
-    options: dict[str, Any] = {}
-    if exif is not None and name == "TIFF" and has_inner_directories(exif):
-        options["compression"] = "raw"  # libtiff, which compresses, is not given such directories by Pillow
-    if image.icc is not None:
-        options["icc_profile"] = image.icc
+        if exif is not None and has_inner_directories(exif):
+            options["compression"] = "raw"  # libtiff, which compresses, is not given such directories by Pillow
+    if not complete:
+        missing.append("part of the EXIF")
     if exif is not None:
         options["exif"] = EXIF_PREFIX + exif
-    return options, () if complete else ("part of the EXIF",)
+    return options, tuple(missing)

@@ -20,6 +20,8 @@ from PIL import Image as Pil
 from s2c_deploy.engine.host import Host, this_host
 from s2c_deploy.image import Pixels, read_image
 
+# Tests that import ONNX Runtime themselves send nothing either.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPH = ROOT / "export" / "photographs" / "kodim23.png"
 #: What every test's random numbers of torch begin with (a new process's differ every time), and its threads.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from s2c_deploy.bench.worker import Coded, Decoded, Job, Opened, RowLostError, S
 from s2c_deploy.bundle import open_bundle
 from s2c_deploy.engine.host import usable_processors
 from s2c_deploy.errors import EngineError, InputError
+from s2c_deploy.files import no_room_for, temporary_folder
 from s2c_deploy.runtime import choose_backend
 from s2c_deploy.runtime.runner import CallTimes
 
@@ -90,9 +90,9 @@ def run_benchmark(request: Request, progress: Progress = lambda done, total, ste
     surroundings = environment.describe(bundle)
     cases = group(request.sources, request.qualities)
     steps = _Steps(progress, total=1 + len(request.rows) * len(request.threads) * (2 + request.rounds))
-    with tempfile.TemporaryDirectory(prefix="s2c-bench-") as folder:
-        maker, streams = _make_streams(request, cases, Path(folder), steps)
-        with _entrants(request, Path(folder)) as entrants:
+    with temporary_folder("s2c-bench-") as folder:
+        maker, streams = _make_streams(request, cases, folder, steps)
+        with _entrants(request, folder) as entrants:
             for entrant in entrants:
                 steps(f"opening {entrant.result.name}")
                 _open(entrant, request, cases, streams)
@@ -140,7 +140,7 @@ def _make_streams(request: Request, cases: Sequence[Case], folder: Path, steps: 
     try:
         worker.ask("open", True)
         for number, source in enumerate(request.sources):
-            np.save(folder / f"{number}.npy", source.pixels)
+            _save(folder / f"{number}.npy", source)
         for case in cases:
             for number in case.sources:
                 job = Job(
@@ -151,10 +151,19 @@ def _make_streams(request: Request, cases: Sequence[Case], folder: Path, steps: 
                 )
                 streams[case.name, number] = _Stream(job=job, coded=worker.ask("encode", job))
     except RowLostError as lost:
+        if lost.error is not None:  # a full disk, not the engine
+            raise lost.error from None
         raise EngineError(f"{name} cannot code the pictures: {lost}") from None
     finally:
         worker.close()
     return name, streams
+
+
+def _save(path: Path, source: Source) -> None:
+    try:
+        np.save(path, source.pixels)
+    except OSError as error:
+        raise no_room_for(path, error) from error
 
 
 @contextmanager
@@ -163,7 +172,10 @@ def _entrants(request: Request, folder: Path) -> Iterator[list[_Entrant]]:
     for threads in request.threads:
         for row in request.rows:
             own = folder / f"{row.name}-{threads}"
-            own.mkdir()
+            try:
+                own.mkdir()
+            except OSError as error:
+                raise no_room_for(own, error) from error
             # compiled kernels are made anew: a run must not depend on what an earlier one left behind
             variables = {"TORCHINDUCTOR_CACHE_DIR": str(own / "inductor"), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
             setup = Setup(

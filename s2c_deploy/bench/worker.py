@@ -19,7 +19,8 @@ from s2c_deploy.bench.parity import same_symbols
 from s2c_deploy.bench.rows import Pipeline, Row
 from s2c_deploy.bench.stages import StagedCodec, flat
 from s2c_deploy.codec import Pixels
-from s2c_deploy.errors import DependencyError, EngineError, S2CError
+from s2c_deploy.errors import DependencyError, EngineError, InputError, S2CError
+from s2c_deploy.files import no_room_for
 from s2c_deploy.latent import Symbols
 from s2c_deploy.runtime.runner import CallTimes
 
@@ -85,7 +86,11 @@ class Sample:
 
 
 class RowLostError(Exception):
-    """A row cannot go on; the message is its reason."""
+    """A row cannot go on; the message is its reason.  error: the same as InputError, where it is one."""
+
+    def __init__(self, reason: str, error: InputError | None = None) -> None:
+        super().__init__(reason)
+        self.error = error
 
 
 class _Session:
@@ -116,7 +121,10 @@ class _Session:
         """Codes a picture into its stream file."""
         pixels = np.load(job.picture)
         data, symbols = self._recorded(lambda: self._coder.encode(pixels, job.quality))
-        job.stream.write_bytes(data)
+        try:
+            job.stream.write_bytes(data)
+        except OSError as error:
+            raise no_room_for(job.stream, error) from error
         coded = Coded(size=len(data), symbols=symbols, reconstruction=self._reconstruct(pixels, job, data))
         _forget_peak()
         return coded
@@ -235,6 +243,8 @@ def _serve(connection: Connection, row: Row, setup: Setup) -> None:
             command, arguments = connection.recv()
             try:
                 connection.send((True, getattr(session, command)(*arguments)))
+            except InputError as error:
+                connection.send((False, (error.message, error.hint)))
             except S2CError as error:
                 connection.send((False, str(error)))
             except Exception as error:
@@ -270,6 +280,9 @@ class Worker:
             right, result = self._connection.recv()
         except (EOFError, OSError):
             raise RowLostError(self._ended()) from None
+        if not right and isinstance(result, tuple):
+            error = InputError(result[0], hint=result[1])
+            raise RowLostError(str(error), error)
         if not right:
             raise RowLostError(result)
         return result

@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from s2c_deploy.cli.bundles import bundle_to_write_with
-from s2c_deploy.cli.evaluating import check_levels, parse_names, parse_qualities, pictures_of, write_reports
+from s2c_deploy.cli.evaluating import (
+    check_levels,
+    parse_names,
+    parse_qualities,
+    pictures_of,
+    reports_of,
+    write_reports,
+)
 from s2c_deploy.cli.exporting import PHOTOGRAPHS, released
 from s2c_deploy.cli.options import BundleOption, FollowLinksOption, ForceOption, JsonOption, WideOption
 from s2c_deploy.cli.output import progress_bar, say_json, show_notes, show_tables
-from s2c_deploy.cli.targets import check_reports, files_in
+from s2c_deploy.cli.starting import load_numpy
+from s2c_deploy.cli.targets import check_reports
 from s2c_deploy.errors import EngineError, InputError
 
 if TYPE_CHECKING:
@@ -63,7 +71,8 @@ def measure(
     """
     if context.invoked_subcommand is not None:
         return
-    outputs = [path for path in (json_file, html_file) if path is not None]
+    load_numpy()
+    outputs = reports_of({"json": json_file, "html": html_file})
     check_reports(outputs, force=force)
     _check_batch(batch)
     counts = _threads(threads)
@@ -81,7 +90,9 @@ def measure(
     place = _folder(images)
     pictures = pictures_of(place, follow_links)
     folder = bundle_to_write_with(bundle)
-    check_reports(outputs, force=force, inputs=[*pictures, *files_in(folder)])
+    check_reports(outputs, force=force, inputs=[*pictures, folder])
+    model = weights if weights is not None else weights_of(folder)
+    check_reports(outputs, force=force, inputs=[] if model is None else [model])
     request = Request(
         bundle=folder,
         rows=tuple(rows),
@@ -89,7 +100,7 @@ def measure(
         sources=tuple(_sources(place, sizes, follow_links)),
         qualities=levels,
         threads=counts,
-        weights=weights or weights_of(folder),
+        weights=model,
         min_seconds=min_seconds,
         min_count=min_count,
         rounds=rounds,

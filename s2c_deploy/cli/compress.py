@@ -24,7 +24,8 @@ from s2c_deploy.cli.options import (
     SkipExistingOption,
     ThreadsOption,
 )
-from s2c_deploy.cli.output import read_stdin, warn, write_stdout
+from s2c_deploy.cli.output import warn, write_stdout
+from s2c_deploy.cli.reading import read_stdin_picture
 from s2c_deploy.cli.stopping import Stop
 from s2c_deploy.cli.targets import picture_size
 from s2c_deploy.errors import InputError, OutOfMemoryError
@@ -100,7 +101,7 @@ def compress(
 
     def read(job: Job) -> Image:
         if job.source is None:
-            image = decode_image(read_stdin(), background=background, max_pixels=most, drop_icc=drop_icc)
+            image = decode_image(read_stdin_picture(), background=background, max_pixels=most, drop_icc=drop_icc)
         else:
             image = read_image(job.source, background=background, max_pixels=most, drop_icc=drop_icc)
         if image.dropped:

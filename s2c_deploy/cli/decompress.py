@@ -27,7 +27,8 @@ from s2c_deploy.cli.options import (
     SkipExistingOption,
     ThreadsOption,
 )
-from s2c_deploy.cli.output import read_stdin, warn, write_stdout
+from s2c_deploy.cli.output import warn, write_stdout
+from s2c_deploy.cli.reading import read_stream
 from s2c_deploy.cli.stopping import Stop
 from s2c_deploy.errors import InputError, OutOfMemoryError, S2CError
 
@@ -179,9 +180,8 @@ class _Work:
 
     def _read(self, job: Job) -> _Read:
         from s2c_deploy.bitstream import parse
-        from s2c_deploy.files import read_bytes
 
-        data = read_stdin() if job.source is None else read_bytes(job.source)
+        data = read_stream(job.source)
         started = time.perf_counter()
         stream = parse(data, max_pixels=self._max_pixels)
         parsed = time.perf_counter() - started

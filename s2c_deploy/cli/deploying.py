@@ -18,7 +18,7 @@ from s2c_deploy.cli.options import (
     ThreadsOption,
     comma_list,
 )
-from s2c_deploy.cli.output import say, say_json
+from s2c_deploy.cli.output import say, say_json, say_script
 from s2c_deploy.presets import MAX_TILE_PIXELS
 
 
@@ -103,7 +103,6 @@ def trtexec(
         ]
         say_json(records)
         return
-    typer.echo(f"mkdir -p {shlex.quote(str(out))}")
+    say_script(f"mkdir -p {shlex.quote(str(out))}")
     for command in made:
-        # A shell reads these: nothing in them may be changed.
-        typer.echo(f"# {command.graph}, {command.precision}\n{command.text()}")
+        say_script(f"# {command.graph}, {command.precision}\n{command.text()}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +22,7 @@ from s2c_deploy.cli.options import (
     comma_list,
 )
 from s2c_deploy.cli.output import progress_bar, say, show_notes, show_tables, warn
-from s2c_deploy.cli.targets import check_reports, files_in
+from s2c_deploy.cli.targets import Report, Writes, check_reports
 from s2c_deploy.errors import EngineError, InputError, S2CError
 
 if TYPE_CHECKING:
@@ -69,17 +69,16 @@ def evaluate(
 
     s2c-deploy eval photos/ --bundle engines/conv-small --bundle engines/hybrid-tiny -q 1,3,5,8 --against jpeg,webp
     """
-    outputs = [path for path in (json_file, csv_file, plot_file, html_file) if path is not None]
-    drawn = [path for path in (plot_file,) if path is not None]
-    check_reports(outputs, force=force, pictures=drawn)
+    outputs = reports_of({"json": json_file, "csv": csv_file, "plot": plot_file, "html": html_file})
+    check_reports(outputs, force=force)
     check_background(background)
     levels = parse_qualities(quality or ["1..8"])
     check_levels(levels)
     pictures = pictures_of(images, follow_links)
     inputs = [*pictures, *([] if reference_file is None else [reference_file])]
-    check_reports(outputs, force=force, inputs=inputs, pictures=drawn)
+    check_reports(outputs, force=force, inputs=inputs)
     bundles = tuple(looked_at(path, "bundle") for path in bundle or [bundle_to_write_with(None)])
-    check_reports(outputs, force=force, inputs=[file for path in bundles for file in files_in(path)], pictures=drawn)
+    check_reports(outputs, force=force, inputs=bundles)
     from s2c_deploy.evaluation import Request
     from s2c_deploy.evaluation.plot import PLOT_SUFFIXES, require_plotting, write_plot
     from s2c_deploy.evaluation.report import write_csv, write_html, write_json
@@ -116,6 +115,11 @@ def evaluate(
             f"{first.image} at quality {first.setting:g} with {first.method}",
             hint="this engine is not deterministic: try another --backend, and report its version",
         )
+
+
+def reports_of(paths: Mapping[Writes, Path | None]) -> list[Report]:
+    """Those that are asked for."""
+    return [Report(path=path, kind=kind) for kind, path in paths.items() if path is not None]
 
 
 def check_levels(levels: Sequence[float]) -> None:
@@ -162,15 +166,25 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 
 def parse_qualities(texts: list[str]) -> tuple[float, ...]:
-    """1..8 counts in whole steps; numbers may have commas between."""
+    """1..8 counts in whole steps; numbers may have commas between.  InputError for what is no range or number of
+    qualities."""
     found: list[float] = []
     for part in (part for text in texts for part in text.split(",")):
         first, dots, last = part.partition("..")
         try:
-            found += range(int(first), int(last) + 1) if dots else [float(part)]
+            found += _whole_steps(int(first), int(last)) if dots else [float(part)]
         except ValueError:
-            raise InputError(f"--quality: expected 1..8 or numbers with commas between, found {part!r}") from None
+            raise InputError(f"--quality: expected 1..8 or numbers with commas between, found {part!r:.80}") from None
     return tuple(found)
+
+
+def _whole_steps(first: int, last: int) -> range:
+    """ValueError for ends that are no qualities, before anything counts from one to the other."""
+    from s2c_deploy.bitstream import MAX_QUALITY, MIN_QUALITY
+
+    if not MIN_QUALITY <= first <= last <= MAX_QUALITY:
+        raise ValueError
+    return range(first, last + 1)
 
 
 def _measure(request: Request) -> Evaluation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,11 +89,11 @@ def export(
     from s2c_deploy.export.checkpoint import load_checkpoint, load_file_checkpoint
     from s2c_deploy.export.exporter import export_bundle
 
+    source = weights if weights is not None else released(variant, preset)
     if out is not None:
-        _check_out(out, force)
+        _check_out(out, force, (source, images))
     if triton is not None:
         _check_repository(triton)
-    source = weights if weights is not None else released(variant, preset)
     status_of(source)  # what the system will not look at
     if os.path.isfile(source):
         config = model_config(variant, preset or "tiny", lmbdas=None if lmbda is None else (lmbda,))
@@ -106,7 +106,7 @@ def export(
                 hint="leave --preset out, or name a folder of such weights with --weights",
             )
     target = out if out is not None else ENGINES / checkpoint.config.name
-    _check_out(target, force)
+    _check_out(target, force, (source, images))
     started = time.perf_counter()
     with Console(stderr=True).status("exporting") as status:
         bundle = export_bundle(
@@ -141,16 +141,19 @@ def export(
         say(f"tritonserver --model-repository {triton}")
 
 
-def _check_out(target: Path, force: bool) -> None:
-    """InputError where a bundle cannot be written: before the weights are even read."""
+def _check_out(target: Path, force: bool, sources: Sequence[Path]) -> None:
+    """InputError where a bundle cannot be written, or would replace what it is made from: before the weights are even
+    read."""
+    from s2c_deploy.bundle import check_free
     from s2c_deploy.files import check_folder_writable
-    from s2c_deploy.manifest import MANIFEST
+    from s2c_deploy.listing import is_inside
 
-    if os.path.lexists(target):
-        if not force:
-            raise InputError(f"{target} exists", hint="replace it with --force, or name another --out")
-        if not os.path.isfile(target / MANIFEST):
-            raise InputError(f"{target} exists and is not a bundle", hint="choose another --out")
+    if os.path.lexists(target) and not force:
+        raise InputError(f"{target} exists", hint="replace it with --force, or name another --out")
+    place = check_free(target)
+    for path in sources:
+        if is_inside(os.path.realpath(path), os.path.realpath(place)):
+            raise InputError(f"{path} lies in {target}, which would be replaced", hint="choose another --out")
     check_folder_writable(target)
     check_folder_writable(target.parent)  # it is made beside and renamed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import traceback
+from typing import TypeGuard
 
 from s2c_deploy.cli.output import warn
 from s2c_deploy.errors import InputError, OutOfMemoryError, S2CError
@@ -33,6 +34,25 @@ def as_failure(error: Exception, doing: str) -> S2CError:
         f"unforeseen {type(error).__name__}" + (f": {text}" if text else ""),
         hint=f"{DEBUG}=1 shows where; please report it",
     )
+
+
+def nobody_reads(left: SystemExit) -> bool:
+    """Whether click ends the process, with its code 1, because the reader of a pipe left."""
+    seen: BaseException | None = left
+    while seen is not None and left.code == 1:
+        if isinstance(seen, OSError) and seen.errno == errno.EPIPE:
+            return True
+        seen = seen.__context__
+    return False
+
+
+def of_printing(error: Exception) -> TypeGuard[OSError]:
+    """Whether it is what the system says of help that is printed to stdout: no command was running."""
+    if not isinstance(error, OSError) or error.filename is not None or error.errno is None:
+        return False
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    # Run as a program, the outermost module is called __main__.
+    return not any(name.startswith("s2c_deploy.") and name != "s2c_deploy.cli.main" for name in modules)
 
 
 def _says_no_memory(error: Exception) -> bool:

@@ -49,6 +49,8 @@ def run_jobs(plan: Plan, stages: Stages, *, doing: str, as_json: bool) -> None:
     if said := describe_left_out(plan.listings):
         warn(said)
     report = _Report(plan=plan, as_json=as_json)
+    for job, problem in plan.refused:
+        report.add(job, problem)
     with stops_after_this() as stop:
         try:
             _run_several(report, stages(plan.jobs, stop), stop, doing)
@@ -58,6 +60,8 @@ def run_jobs(plan: Plan, stages: Stages, *, doing: str, as_json: bool) -> None:
 
 
 def _run_one(plan: Plan, stages: Stages, as_json: bool) -> None:
+    for _, problem in plan.refused:
+        raise problem
     records = [_skipped(job) for job in plan.skipped]
     err = False
     for job in plan.jobs:
@@ -124,7 +128,7 @@ class _Report:
             skipped = [_skipped(job) for job in plan.skipped]
             records = [*self.records, *skipped, *_left_out(plan)]
             self._say(lambda: say_json(records))
-        total = len(plan.jobs) + len(plan.skipped)
+        total = len(plan.jobs) + len(plan.skipped) + len(plan.refused)
         if self.failed or plan.skipped or stop.requested is not None:
             warn(f"{self.done} of {total} done{self._rest(stop)}")
         if stop.requested is not None:

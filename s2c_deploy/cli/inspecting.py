@@ -10,9 +10,10 @@ import typer
 
 from s2c_deploy.cli.jobs import STANDARD
 from s2c_deploy.cli.options import JsonOption, MaxPixelsOption
-from s2c_deploy.cli.output import PlainTable, read_stdin, say, say_json, show_tables
+from s2c_deploy.cli.output import PlainTable, say, say_json, show_tables
+from s2c_deploy.cli.reading import read_stream
 from s2c_deploy.errors import DependencyError, InputError
-from s2c_deploy.files import read_bytes, status_of
+from s2c_deploy.files import status_of
 
 
 def inspect(
@@ -27,13 +28,15 @@ def inspect(
     s2c-deploy inspect engines/conv-small --json
     """
     if path == STANDARD:
-        record = _stream_record(read_stdin(), max_pixels)
+        record = _stream_record(read_stream(None), max_pixels)
+    elif not path:
+        raise InputError("expected the name of a file or folder, found an empty one", hint="a variable may be unset")
     elif status_of(path) is None:
         raise InputError(f"no file or folder {path}")
     elif os.path.isdir(path):
         record = _bundle_record(Path(path))
     else:
-        record = _stream_record(read_bytes(path), max_pixels)
+        record = _stream_record(read_stream(Path(path)), max_pixels)
     _print(record, as_json)
 
 

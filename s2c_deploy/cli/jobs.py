@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2c_deploy.cli.output import check_binary_stdout
-from s2c_deploy.cli.targets import Writes, check_replaceable, identities, identity
+from s2c_deploy.cli.targets import Writes, check_replaceable, content_of, identities, identity
 from s2c_deploy.errors import InputError
 from s2c_deploy.files import check_folder_writable, check_writable, make_folder, status_of
 
@@ -81,11 +81,12 @@ class Job:
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """several: the jobs are a folder's or of several sources, so one that fails does not stop the others, and JSON is
-    a list; skipped: those whose target is there already."""
+    a list; skipped: those whose target is there already; refused: those in whose target's place something else is."""
 
     jobs: list[Job]
     several: bool
     skipped: list[Job] = field(default_factory=list)
+    refused: list[tuple[Job, InputError]] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
 
 
@@ -97,6 +98,8 @@ def plan(arguments: Sequence[str], choice: Choice) -> Plan:
     """
     if choice.force and choice.skip_existing:
         raise InputError("--force and --skip-existing contradict each other", hint="leave one out")
+    if "" in arguments:
+        raise InputError("expected names of files or folders, found an empty one", hint="a variable may be unset")
     sources, target = _split(arguments)
     if STANDARD in (*sources, target):
         return _standard(sources, target, choice)
@@ -116,9 +119,9 @@ def plan(arguments: Sequence[str], choice: Choice) -> Plan:
         else:
             jobs.append(_file_job(Path(source), None if target is None else Path(target), into, choice))
     _check_distinct(jobs)
-    jobs, skipped = _check_free(jobs, choice)
+    jobs, skipped, refused = _check_free(jobs, choice)
     _check_places(jobs)
-    return Plan(jobs=jobs, several=several, skipped=skipped, listings=listings)
+    return Plan(jobs=jobs, several=several, skipped=skipped, refused=refused, listings=listings)
 
 
 def is_folder_name(text: str) -> bool:
@@ -150,9 +153,9 @@ def _standard(sources: Sequence[str], target: str | None, choice: Choice) -> Pla
         return Plan(jobs=[Job(source=source, target=None)], several=False)
     if is_folder_name(target):
         raise InputError(f"{target} is a folder, and standard input has no name", hint="name a file to write")
-    jobs, skipped = _check_free([Job(source=None, target=Path(target), replace=choice.force)], choice)
+    jobs, skipped, refused = _check_free([Job(source=source, target=Path(target), replace=choice.force)], choice)
     _check_places(jobs)
-    return Plan(jobs=jobs, several=False, skipped=skipped)
+    return Plan(jobs=jobs, several=False, skipped=skipped, refused=refused)
 
 
 def _is_folder(source: str) -> bool:
@@ -214,24 +217,51 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
             )
 
 
-def _check_free(jobs: Sequence[Job], choice: Choice) -> tuple[list[Job], list[Job]]:
-    """Jobs to do, and those whose target is there and that are skipped; InputError for targets in the way."""
+_Refused = list[tuple[Job, InputError]]
+
+
+def _check_free(jobs: Sequence[Job], choice: Choice) -> tuple[list[Job], list[Job], _Refused]:
+    """Jobs to do, those whose target is there and that are skipped, and those that are refused; InputError for targets
+    in the way of a run that skips none."""
     there = [job for job in jobs if job.is_there()]
     if choice.skip_existing:
-        done = set(map(id, there))
-        return [job for job in jobs if id(job) not in done], there
+        taken = set(map(id, there))
+        problems = [(job, _unlike(job, choice.writes)) for job in there]
+        skipped = [job for job, problem in problems if problem is None]
+        refused = [(job, problem) for job, problem in problems if problem is not None]
+        return [job for job in jobs if id(job) not in taken], skipped, refused
     for job in there if choice.force else there[:1]:
         assert job.target is not None
         if os.path.isdir(job.target) and not (job.root is not None and os.path.islink(job.target)):
             raise InputError(f"{job.target} is a folder", hint="delete or rename it, or name another target")
-        check_replaceable(job.target, choice.writes)
+        check_replaceable(job.target, choice.writes, follow_links=job.follow_links)
     if there and not choice.force:
         more = f", and {len(there) - 1} more" if len(there) > 1 else ""
         raise InputError(
             f"{there[0].target} exists{more}",
             hint="overwrite with --force, do only what is missing with --skip-existing, or name another target",
         )
-    return list(jobs), []
+    return list(jobs), [], []
+
+
+def _unlike(job: Job, writes: Writes) -> InputError | None:
+    """Why what is there cannot be what the job would write, if it cannot: nobody may take it for done."""
+    target = job.target
+    assert target is not None
+    if os.path.isdir(target):
+        return InputError(f"{target} is a folder", hint="delete or rename it, or name another target")
+    again = "do it again with --force"
+    if not os.path.exists(target):
+        return InputError(f"{target} is a link to nothing", hint=again)
+    if not os.path.isfile(target):
+        return InputError(f"{target} is not a regular file", hint="delete or rename it, or name another target")
+    found = content_of(target)
+    if found == "empty":
+        return InputError(f"{target} is empty", hint=again)
+    if (writes == "stream") != (found == "stream"):
+        what = "a stream, and no picture" if found == "stream" else "no stream"
+        return InputError(f"{target} is {what}", hint=f"{again}, or name another target")
+    return None
 
 
 def _check_places(jobs: Sequence[Job]) -> None:

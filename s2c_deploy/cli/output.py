@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import typer
 
@@ -52,8 +52,16 @@ def _escaped(c: str) -> str:
 
 
 def say(line: str, *, err: bool = False) -> None:
-    """A line to stdout, at once.  InputError where nothing can be written there, BrokenPipeError where nobody reads."""
+    """A line to stdout, at once.  InputError where nothing can be written there, BrokenPipeError where nobody reads.
+
+    err: to stderr; one that cannot be written is nobody's failure.
+    """
     _echo(printable(line), err)
+
+
+def say_script(text: str) -> None:
+    """Lines that a shell is to read, unchanged, to stdout; errors as ``say``."""
+    _echo(text, False)
 
 
 def say_json(value: Any, *, err: bool = False) -> None:
@@ -63,8 +71,7 @@ def say_json(value: Any, *, err: bool = False) -> None:
 
 def warn(line: str) -> None:
     """A line to stderr; a stderr that cannot be written is nobody's failure."""
-    with suppress(OSError, ValueError):
-        typer.echo(printable(line), err=True)
+    _echo(printable(line), True)
 
 
 def flush_stdout() -> None:
@@ -75,20 +82,27 @@ def flush_stdout() -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _unwritable(error, "output") from error
+        raise unwritable(error) from error
 
 
 def _echo(text: str, err: bool) -> None:
     try:
         typer.echo(text, err=err)
-    except BrokenPipeError:
-        raise
+    except ValueError:  # closed
+        if not err:
+            raise
     except OSError as error:
-        raise _unwritable(error, "error" if err else "output") from error
+        if err:
+            _discard(sys.stderr)
+        elif isinstance(error, BrokenPipeError):
+            raise
+        else:
+            raise unwritable(error) from error
 
 
-def _unwritable(error: OSError, stream: str) -> InputError:
-    return InputError(f"cannot write standard {stream}: {error.strerror}", hint="make room, or write it elsewhere")
+def unwritable(error: OSError) -> InputError:
+    """The system's refusal of what was written to stdout."""
+    return InputError(f"cannot write standard output: {error.strerror}", hint="make room, or write it elsewhere")
 
 
 def _valid(value: Any) -> Any:
@@ -99,16 +113,6 @@ def _valid(value: Any) -> Any:
     if isinstance(value, str) and not value.isascii():
         return "".join(_escaped(c) if "\ud800" <= c <= "\udfff" else c for c in value)
     return value
-
-
-def read_stdin() -> bytes:
-    """All of standard input.  InputError from a terminal, where nobody types a picture."""
-    if sys.stdin is None or sys.stdin.isatty():
-        raise InputError("standard input is a terminal", hint="pipe a file into it: < photo.png")
-    try:
-        return sys.stdin.buffer.read()
-    except OSError as error:
-        raise InputError(f"cannot read standard input: {error.strerror}") from error
 
 
 def write_stdout(data: bytes) -> None:
@@ -124,15 +128,21 @@ def write_stdout(data: bytes) -> None:
 
 def check_binary_stdout() -> None:
     """InputError where standard output is a terminal."""
-    if sys.stdout is None or sys.stdout.isatty():
+    if sys.stdout is None or sys.stdout.closed:
+        raise InputError("standard output is closed", hint="redirect it: > FILE, or name a file instead of -")
+    if sys.stdout.isatty():
         raise InputError("standard output is a terminal", hint="redirect it: > FILE, or name a file instead of -")
 
 
 def discard_stdout() -> None:
     """Sends what a broken stdout still holds to nowhere, so that Python's exit stays quiet."""
+    _discard(sys.stdout)
+
+
+def _discard(stream: TextIO) -> None:
     with suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 

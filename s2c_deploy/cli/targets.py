@@ -1,60 +1,133 @@
-"""Whether a place may be written: what is there now must not be a picture or a stream that somebody still needs."""
+"""Whether a place may be written: what is there now must be of the kind that is written, or nothing is lost with it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from s2c_deploy.errors import InputError
 from s2c_deploy.files import check_writable, status_of
 
-#: What is written.
-Writes = Literal["stream", "picture", "report"]
+#: What is written; pixels: those that training keeps.
+Writes = Literal["stream", "picture", "json", "csv", "html", "plot", "pixels"]
 _STREAM = ".s2c"
+#: Names of the files that may be replaced; those of pictures are the formats that can be written.
+_SUFFIXES: dict[Writes, frozenset[str]] = {
+    "stream": frozenset({_STREAM}),
+    "json": frozenset({".json"}),
+    "csv": frozenset({".csv"}),
+    "html": frozenset({".html", ".htm"}),
+    "plot": frozenset({".png", ".svg"}),
+    "pixels": frozenset({".u8"}),
+}
+_SAME = {".jpeg": ".jpg", ".tiff": ".tif"}
 #: Formats with a signature: nothing else is taken for a picture by its content.
 _FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "PPM", "GIF", "JPEG2000", "PSD", "ICO", "MPO")
+#: So many bytes tell text from other things.
+_HEAD = 4096
+#: Files of a folder that are held against an output: a bundle has some hundreds.
+_MOST_FILES = 10_000
 
 
-def check_replaceable(path: Path, writes: Writes) -> None:
-    """InputError where a file at ``path`` is of another kind than what is written, with --force too.
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A file that a command is asked to write beside what it prints."""
 
-    A stream may take the place of anything called .s2c, and of no picture; a picture that of no stream; a report
-    that of neither.
+    path: Path
+    kind: Writes
+
+
+def check_replaceable(path: Path, writes: Writes, *, follow_links: bool = True) -> None:
+    """InputError unless a file at ``path`` may be replaced by what is written, which --force alone does not allow.
+
+    An empty file may, and one of the same kind: by its content and the name that it really has, links followed.
+    follow_links: False where a link is itself what is replaced, and what it leads to stays.
     """
-    if not os.path.isfile(path):
+    if not os.path.isfile(path) or (not follow_links and os.path.islink(path)):
         return
-    named = path.suffix.lower()
-    if writes == "stream" and named == _STREAM:
-        return
-    found = content_of(path)
-    if writes == "picture":
-        wrong = found == "stream"
+    real = Path(os.path.realpath(path))
+    named, found = real.suffix.lower(), content_of(real)
+    if found == "empty":
+        allowed = writes != "stream" or named == _STREAM or not _is_picture_name(named)
+    elif writes == "stream":
+        allowed = named == _STREAM or found == "stream"
+    elif writes == "picture":
+        allowed = found != "stream" and _same_format(path.suffix, named)
+    elif writes == "plot" and named != ".svg":
+        allowed = found != "stream" and named in _SUFFIXES[writes] and _same_format(path.suffix, named)
+    elif writes == "pixels":
+        allowed = found not in ("stream", "picture") and named in _SUFFIXES[writes]
     else:
-        from s2c_deploy.image import READ_SUFFIXES
-
-        wrong = found is not None or named in READ_SUFFIXES or named == _STREAM
-    if wrong:
-        what = found or ("stream" if named == _STREAM else "picture")
-        raise InputError(
-            f"{path} is a {what}, and a {writes} would replace it",
-            hint="name another target; several pictures need a folder, as in: a.jpg b.jpg out/",
-        )
+        allowed = found == "text" and named in _SUFFIXES[writes]
+    if not allowed:
+        raise InputError(_in_the_way(path, real, writes, found), hint=_advice(writes))
 
 
-def content_of(path: Path) -> Literal["stream", "picture"] | None:
-    """What a regular file holds, by its first bytes."""
-    size = picture_size(path)
-    if size is not None:
-        return "picture"
+def _is_picture_name(suffix: str) -> bool:
+    from s2c_deploy.image import READ_SUFFIXES
+
+    return suffix in READ_SUFFIXES
+
+
+def _same_format(asked: str, found: str) -> bool:
+    """Whether a picture of the suffix asked for may take the place of a file with the other one."""
+    asked, found = asked.lower(), found.lower()
+    return _SAME.get(asked, asked) == _SAME.get(found, found)
+
+
+def _in_the_way(path: Path, real: Path, writes: Writes, found: str) -> str:
+    shown = f"{path}, a link to {real}," if os.path.islink(path) else str(path)
+    named = real.suffix.lower()
+    if found in ("stream", "picture"):
+        what = f"a {found}"
+    elif named == _STREAM:
+        what = "a stream"
+    elif _is_picture_name(named):
+        what = "a picture"
+    else:
+        what = f"no {writes}, but {'text' if found == 'text' else 'other data'}"
+        return f"{shown} is {what}, which would be lost"
+    written = writes if writes in ("stream", "picture") else "report"
+    return f"{shown} is {what}, and a {written} would replace it"
+
+
+def _advice(writes: Writes) -> str:
+    if writes in ("stream", "picture"):
+        return "name another target; several pictures need a folder, as in: a.jpg b.jpg out/"
+    names = " or ".join(sorted(_SUFFIXES[writes]))
+    return f"delete it, or name another file; only files that end in {names} are replaced"
+
+
+def content_of(path: Path) -> Literal["empty", "stream", "picture", "text", "data"]:
+    """What a regular file holds, by its first bytes; one that cannot be read is data."""
     from s2c_deploy.bitstream import MAGIC
 
     try:
         with path.open("rb") as file:
-            return "stream" if file.read(len(MAGIC)) == MAGIC else None
+            head = file.read(_HEAD)
     except OSError:
-        return None
+        return "data"
+    if not head:
+        return "empty"
+    if head.startswith(MAGIC):
+        return "stream"
+    if picture_size(path) is not None:
+        return "picture"
+    return "text" if _is_text(head) else "data"
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if len(head) < _HEAD or error.start < len(head) - 3:  # else a character that was cut
+            return False
+        text = head[: error.start].decode("utf-8")
+    return "\0" not in text
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:
@@ -77,37 +150,47 @@ def picture_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def check_reports(
-    outputs: Sequence[Path], *, force: bool, inputs: Collection[Path] = (), pictures: Collection[Path] = ()
-) -> None:
+def check_reports(outputs: Sequence[Report], *, force: bool, inputs: Collection[Path] = ()) -> None:
     """Everything that would only fail after the measuring.
 
-    inputs: what is read, which no output may replace; pictures: those of the outputs that are pictures themselves.
-    InputError.
+    inputs: what is read, which no output may replace: files, and folders with all that lies in them.  InputError.
     """
-    for path in outputs:
+    for output in outputs:
+        path = output.path
         if os.path.isdir(path):
             raise InputError(f"{path} is a folder", hint="name a file to write")
         if not os.path.isdir(path.parent):
             raise InputError(f"cannot write {path}: no folder {path.parent}", hint="create it first")
         if os.path.lexists(path) and not force:
             raise InputError(f"{path} exists", hint="overwrite it with --force, or name another file")
-    if len({os.path.realpath(path) for path in outputs}) < len(outputs):
+    if len({os.path.realpath(output.path) for output in outputs}) < len(outputs):
         raise InputError("two outputs into one file", hint="name a file for each")
-    read = identities(inputs)
-    for path in outputs:
+    if outputs:
+        _check_no_input(outputs, inputs)
+    for output in outputs:
+        check_replaceable(output.path, output.kind)
+        check_writable(output.path)
+
+
+def _check_no_input(outputs: Sequence[Report], inputs: Collection[Path]) -> None:
+    from s2c_deploy.listing import is_inside
+
+    folders = [path for path in inputs if os.path.isdir(path)]
+    read = identities([*inputs, *(file for folder in folders for file in files_in(folder))])
+    for output in outputs:
+        path = output.path
         if (same := read.get(identity(path))) is not None:
             raise InputError(f"{path} is {same}, which is an input", hint="name another file")
-        check_replaceable(path, "picture" if path in pictures else "report")
-        check_writable(path)
+        for folder in folders:
+            if os.path.lexists(path) and is_inside(os.path.realpath(path), os.path.realpath(folder)):
+                raise InputError(f"{path} lies in {folder}, which is an input", hint="name another file")
 
 
 def files_in(folder: Path) -> list[Path]:
-    """What lies in a folder, a bundle's say; nothing where it cannot be listed, which whoever opens it will say."""
-    try:
-        return [folder / name for name in os.listdir(folder)]
-    except OSError:
-        return []
+    """What lies in a folder, a bundle's say, and below it, its first ten thousand files; nothing where it cannot be
+    listed, which whoever opens it will say."""
+    found = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+    return list(islice(found, _MOST_FILES))
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -131,6 +131,7 @@ def train(
     name = os.path.basename(os.path.realpath(data)) or "pictures"
     place = cache if cache is not None else folder.parent / f"{name}.u8"
     _check_places(data, folder, place, start)
+    _say_left_out(data)
     training.check_run(folder, config, settings)
     initial = _initial(config, start) if start is not None else None
     pixels = training.open_cache(data, place)
@@ -141,7 +142,9 @@ def train(
 
 
 def _check_places(data: Path, folder: Path, cache: Path, start: Path | None) -> None:
-    """InputError where the run or its cache would replace pictures, or cannot be written: before any work."""
+    """InputError where the run or its cache would replace files of others, or cannot be written: before any work."""
+    from s2c_deploy.train.cache import check_lock, index_of, lock_of
+
     for path in filter(None, (data, start)):
         status_of(path)  # what the system will not look at
     if identity(folder) is not None and identity(folder) == identity(data):
@@ -149,12 +152,21 @@ def _check_places(data: Path, folder: Path, cache: Path, start: Path | None) -> 
     check_folder_writable(folder)
     if os.path.isdir(cache):
         raise InputError(f"{cache} is a folder", hint="name a file: --cache")
-    # Beside the pixels lie their index and a lock.
-    for path in (cache, cache.with_suffix(".json"), cache.with_suffix(".lock")):
-        check_replaceable(path, "report")
+    check_replaceable(cache, "pixels")
+    check_replaceable(index_of(cache), "json")
+    check_lock(lock_of(cache))
     check_folder_writable(cache.parent)
     if os.path.isdir(cache.parent):
         check_writable(cache)
+
+
+def _say_left_out(data: Path) -> None:
+    """InputError where there is no picture."""
+    from s2c_deploy.listing import describe_left_out
+    from s2c_deploy.train.cache import list_pictures
+
+    if said := describe_left_out([list_pictures(data)]):
+        warn(said)
 
 
 def _initial(config: ModelConfig, start: Path) -> dict[str, Tensor]:

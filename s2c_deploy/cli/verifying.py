@@ -49,7 +49,7 @@ def verify(
     listed = pictures_of(images, follow_links)
     opened = open_bundle(bundle)
     chosen = _backends(backends, opened)
-    proofs = {name: prove_graph(opened.graph(name)) for name in exact_graphs(opened.config)}
+    proofs = {name: prove_graph(opened.read_graph(name)) for name in exact_graphs(opened.config)}
     pictures = [read_image(path).pixels for path in listed]
     with progress_bar("verifying") as advance:
         agreements = cross_decode(

@@ -13,6 +13,7 @@ import numpy as np
 
 from s2c_deploy.codec import Codec
 from s2c_deploy.entropy.tables import FrequencyTables, gaussian_mass
+from s2c_deploy.files import no_room_for
 from s2c_deploy.image import Pixels
 from s2c_deploy.latent import Indexes, Symbols
 from s2c_deploy.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
@@ -80,10 +81,17 @@ class Measurement:
 
 
 def measure(method: Method, pixels: Pixels, setting: float, *, image: str, folder: Path) -> Measurement:
-    """Encodes to a file in ``folder``, reads it back and decodes; pixels are uint8 H x W x 3 (RGB)."""
+    """Encodes to a file in ``folder``, reads it back and decodes; pixels are uint8 H x W x 3 (RGB).
+
+    InputError where the file cannot be written; others as the method raises them.
+    """
     file = folder / f"picture{method.suffix}"
     started = time.perf_counter()
-    file.write_bytes(method.encode(pixels, setting))
+    data = method.encode(pixels, setting)
+    try:
+        file.write_bytes(data)
+    except OSError as error:
+        raise no_room_for(file, error) from error
     written = time.perf_counter()
     decoded = method.decode(file.read_bytes())
     finished = time.perf_counter()

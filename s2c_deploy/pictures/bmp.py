@@ -15,6 +15,8 @@ Plane = np.ndarray[Any, np.dtype[np.uint8]]
 FILE_HEADER = 14
 _V4_SIZE, _V5_SIZE = 108, 124
 _BITFIELDS = 3
+_BYTES, _RUNS = 1, frozenset({1, 2})  # run lengths of 8-bit pixels, of 8-bit and 4-bit ones
+_END, _SKIP = 1, 2
 _CALIBRATED, _LINKED, _EMBEDDED = 0, int.from_bytes(b"LINK", "big"), int.from_bytes(b"MBED", "big")
 _D65 = (0.3127, 0.3290)
 
@@ -85,6 +87,46 @@ def fourth_bytes(file: BinaryIO, start: int, size: tuple[int, int]) -> Plane | N
             return None
         row[:] = np.frombuffer(stored, np.uint8)[3::4]
     return None if plane.min() == plane.max() in (0, 255) else plane
+
+
+def check_runs(file: BinaryIO, start: int, size: tuple[int, int]) -> None:
+    """Of run-length coded pixels, that they fill each row, as Pillow takes for granted.
+
+    What a bitmap skips has no colour that readers agree on.  Raises ValueError for such a bitmap.
+    """
+    file.seek(0)
+    head = file.read(start + 40)
+    if len(head) < start + 40:
+        return
+    header_size, depth, packing, colours = struct.unpack_from("<I10xHI12xI", head, start)
+    if header_size < 40 or packing not in _RUNS:
+        return
+    behind = header_size + 4 * (colours or 1 << min(depth, 8))  # the palette
+    place = int.from_bytes(head[10:14], "little") if start else behind
+    file.seek(place)
+    data, at = file.read(), 0
+    width, height = size
+    for row in range(height):
+        x, value = 0, _SKIP
+        while at + 2 <= len(data):
+            count, value = data[at : at + 2]
+            at += 2
+            if count:
+                x += count
+            elif value > _SKIP:  # as they are, filled up to two bytes
+                x += value
+                stored = value if packing == _BYTES else -(-value // 2)
+                at += stored + stored % 2
+                if place % 2:  # there Pillow aligns by the place in the file
+                    raise ValueError("runs of pixels that start at an odd place")
+            else:
+                break
+        else:
+            value = _END  # the last end is not needed
+        if x != width or value == _SKIP:
+            raise ValueError(f"row {row} has {x} pixels, expected {width}")
+        if value == _END and row + 1 < height:
+            raise ValueError(f"it ends behind row {row}, expected {height} rows")
 
 
 def _endpoints(points: tuple[int, ...]) -> Chromaticities | None:

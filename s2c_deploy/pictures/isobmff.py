@@ -1,15 +1,66 @@
-"""An AVIF file's boxes (ISO/IEC 14496-12 and 23008-12): the colour code points of its primary picture, and its EXIF."""
+"""An AVIF file's boxes (ISO/IEC 14496-12 and 23008-12): the colour and the crop of its primary picture, its EXIF."""
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from s2c_deploy.pictures.av1 import sequence_colour
 
 # what a file may have of these before it is taken for hostile; sound ones have a handful
 _MAX_BOXES = 10_000
 _MAX_SEQUENCE_HEADER = 4096
+_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
+_NEEDED = frozenset({b"ftyp", b"meta", b"mdat", b"moov"})
+
+
+def is_avif(head: bytes) -> bool:
+    """By the first bytes of a file, of which Pillow goes on to find out."""
+    return head[4:8] == b"ftyp" and head[8:12] in _BRANDS
+
+
+def whole_size(file: BinaryIO) -> int:
+    """The bytes of a seekable file that its outermost boxes fill, found without reading what is in them.
+
+    What lies behind the last box is no part of the picture.  Raises ValueError for pixels, or what describes them,
+    that end behind the file.
+    """
+    size, at, seen = file.seek(0, io.SEEK_END), 0, 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16)
+        length, name = struct.unpack_from(">I4s", head)
+        if length == 1 and len(head) == 16:
+            (length,) = struct.unpack_from(">Q", head, 8)
+        elif length == 0 and name in _NEEDED:  # up to the end
+            length = size - at
+        seen += 1
+        if not 8 <= length <= size - at or seen > _MAX_BOXES:
+            if name in _NEEDED:
+                raise ValueError(f"a box {name!r} of {length} bytes where {size - at} are left")
+            break
+        at += length
+    return at
+
+
+def is_cropped(data: bytes) -> bool:
+    """Whether the primary item is to be cropped (box ``clap``).  ValueError for boxes that do not fit."""
+    try:
+        return any(name == b"clap" for name, _ in _primary(memoryview(data))[1])
+    except (struct.error, IndexError):
+        raise ValueError("a box is cut short") from None
+
+
+def _primary(data: memoryview) -> tuple[int, list[tuple[bytes, memoryview]], dict[bytes, memoryview]]:
+    """The primary item, its properties, and the first of each kind of box in ``meta``."""
+    meta = _first(_boxes(data), b"meta")
+    inner = dict(reversed([*_boxes(meta[4:])])) if meta is not None else {}
+    if b"pitm" not in inner or b"iprp" not in inner:
+        return 0, [], inner
+    (primary,) = struct.unpack_from(">I" if inner[b"pitm"][0] else ">H", inner[b"pitm"], 4)
+    return primary, _properties(inner[b"iprp"], primary), inner
 
 
 def primary_colour(data: bytes) -> tuple[int, int] | None:
@@ -19,14 +70,7 @@ def primary_colour(data: bytes) -> tuple[int, int] | None:
     not fit into each other.
     """
     try:
-        meta = _first(_boxes(memoryview(data)), b"meta")
-        if meta is None:
-            return None
-        inner = dict(reversed([*_boxes(meta[4:])]))
-        if b"pitm" not in inner or b"iprp" not in inner:
-            return None
-        (primary,) = struct.unpack_from(">I" if inner[b"pitm"][0] else ">H", inner[b"pitm"], 4)
-        properties = _properties(inner[b"iprp"], primary)
+        primary, properties, inner = _primary(memoryview(data))
         for name, body in properties:
             if name == b"colr" and bytes(body[:4]) == b"nclx":
                 primaries, transfer = struct.unpack_from(">HH", body, 4)

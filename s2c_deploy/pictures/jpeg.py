@@ -6,18 +6,29 @@ So no comment, XMP, preview or thumbnail, in whatever state it is, keeps a sound
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from s2c_deploy.pictures.splice import Parts, keep, splice
 
 SIGNATURE = b"\xff\xd8\xff"
-_SCAN, _COMMENT = 0xDA, 0xFE
+#: Scans after which reading stops: each costs as much as the whole picture; programs write up to a few dozen.
+MAX_SCANS = 500
+#: Segments in front of the first scan after which reading stops.
+MAX_SEGMENTS = 2**16
+_SCAN, _END, _COMMENT = 0xDA, 0xD9, 0xFE
 _APPLICATION = range(0xE0, 0xF0)
 # what says how colours are coded: marker, how the data begin, how many bytes they have at least
 _CODING = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 _EXIF, _ICC = b"Exif\0\0", b"ICC_PROFILE\0"
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+_FIRST_BLOCK, _BLOCK = 2**10, 2**20
+
+
+class TooManyPartsError(Exception):
+    """More scans, or segments, than a picture has; which and how many, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,22 +44,26 @@ class Jpeg:
 
 
 def read_jpeg(file: BinaryIO) -> Jpeg:
-    """Walk the segments of a seekable file that starts with :data:`SIGNATURE`, up to the first scan.
+    """Walk the segments of a seekable file that starts with :data:`SIGNATURE`, and count its scans.
 
-    Never raises for what it finds: a file that is no JPEG reaches Pillow as it is.
+    Raises :class:`TooManyPartsError`, and nothing else for what it finds: a file that is no JPEG reaches Pillow as it
+    is.
     """
     size = file.seek(0, io.SEEK_END)
     parts: Parts = [(0, 2)]
     profile: dict[int, bytes] = {}
     exif: list[bytes] = []
-    pieces, at = set(), 2
+    pieces, at, segments = set(), 2, 0
     while at + 4 <= size:
         file.seek(at)
         head = file.read(4)
         marker = head[1]
         if head[0] != 0xFF or marker in (0, 0xFF) or marker in _ALONE:
-            at += 1  # fill bytes and junk, as Pillow skips them
+            at = _next_marker(file, at + 1, size)  # over fill bytes and junk, as Pillow skips them
             continue
+        segments += 1
+        if segments > MAX_SEGMENTS:
+            raise TooManyPartsError(f"more than {MAX_SEGMENTS} segments")
         end = at + 2 + int.from_bytes(head[2:], "big")
         if marker == _SCAN or end > size or end < at + 4:
             break
@@ -66,6 +81,7 @@ def read_jpeg(file: BinaryIO) -> Jpeg:
                 pieces.add(data[13])
         at = end
     keep(parts, at, size)
+    _check_scans(file, at, size)
     whole = len(pieces) == 1 and sorted(profile) == list(range(1, next(iter(pieces)) + 1))
     return Jpeg(
         icc=b"".join(profile[number] for number in sorted(profile)) if whole else None,
@@ -73,3 +89,33 @@ def read_jpeg(file: BinaryIO) -> Jpeg:
         damaged=("ICC profile",) if profile and not whole else (),
         pixels=splice(file, parts),
     )
+
+
+def _next_marker(file: BinaryIO, at: int, size: int) -> int:
+    """Where the first marker with a length, or the end of the picture, stands from ``at`` on; ``size`` for nowhere."""
+    length = _FIRST_BLOCK  # most often it is near
+    while at < size:
+        file.seek(at)
+        block = file.read(length)
+        length = min(2 * length, _BLOCK)
+        if found := _MARKER.search(block):
+            return at + found.start()
+        if len(block) < 2:
+            break
+        at += len(block) - 1  # the last byte may begin a marker
+    return size
+
+
+def _check_scans(file: BinaryIO, at: int, size: int) -> None:
+    """From the first scan on, as libjpeg goes from marker to marker: it looks for none inside of a segment."""
+    scans = segments = 0
+    while (at := _next_marker(file, at, size)) < size:
+        file.seek(at)
+        head = file.read(4)
+        if len(head) < 4 or head[1] == _END:
+            return
+        scans += head[1] == _SCAN
+        segments += 1
+        if scans > MAX_SCANS or segments > MAX_SEGMENTS:
+            raise TooManyPartsError(f"more than {MAX_SCANS} scans or {MAX_SEGMENTS} segments")
+        at += 2 + max(int.from_bytes(head[2:], "big"), 2)

@@ -21,6 +21,8 @@ _PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _COLOUR_CHUNKS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _MAX_CHUNK = 2**31 - 1
+#: Chunks after which reading stops: a file of 4 GiB has fewer, unless they are smaller than any program makes them.
+MAX_CHUNKS = 2**20
 
 
 class DamagedPngError(Exception):
@@ -134,8 +136,11 @@ class _Walk:
         self._pixels_seen = False
 
     def run(self) -> None:
-        at = len(SIGNATURE)
+        at, chunks = len(SIGNATURE), 0
         while at + 8 <= self.size:
+            chunks += 1
+            if chunks > MAX_CHUNKS:
+                raise DamagedPngError(f"it has more than {MAX_CHUNKS} chunks")
             self.file.seek(at)
             length, name = struct.unpack(">I4s", self.file.read(8))
             if length > _MAX_CHUNK or not name.isalpha():
@@ -193,9 +198,10 @@ class _Walk:
     def _take_metadata(self, name: bytes, length: int) -> None:
         if name in self.found or (name == b"iCCP" and self.drop_icc):
             return
-        if name == b"iCCP" and length > self.max_metadata + 4096:
+        longest = self.max_metadata + self.max_metadata // 1000 + 4096  # a name, and what deflate adds to noise
+        if name == b"iCCP" and length > longest:
             raise ProfileTooLargeError
-        limit = self.max_metadata + 4096 if name in (b"iCCP", b"eXIf") else 2**16
+        limit = longest if name in (b"iCCP", b"eXIf") else 2**16
         data = self._read(name, length) if length <= limit else None
         if data is not None and name == b"iCCP":
             data = self._unpack(data)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from threading import Lock
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import PIL.Image as Pil
 from PIL import UnidentifiedImageError
@@ -20,8 +20,8 @@ from s2c_deploy.bitstream import MAX_METADATA, MAX_SIDE
 from s2c_deploy.errors import InputError, OutOfMemoryError, S2CError
 from s2c_deploy.pictures import jpeg as jpeg_file
 from s2c_deploy.pictures import png as png_file
-from s2c_deploy.pictures.bmp import FILE_HEADER, fourth_bytes
-from s2c_deploy.pictures.isobmff import exif_block, without_exif
+from s2c_deploy.pictures.bmp import FILE_HEADER, check_runs, fourth_bytes
+from s2c_deploy.pictures.isobmff import exif_block, is_avif, is_cropped, whole_size, without_exif
 from s2c_deploy.pictures.metadata import (
     Metadata,
     jpeg_metadata,
@@ -31,11 +31,17 @@ from s2c_deploy.pictures.metadata import (
 )
 from s2c_deploy.pictures.samples import Rows, Samples, assemble, partly_covered, plain_rows, png_rows, with_alpha
 from s2c_deploy.pictures.tags import reads_too_much
-from s2c_deploy.pictures.webp import declare_alpha, hides_alpha, is_webp, webp_size
+from s2c_deploy.pictures.tga import has_no_alpha
+from s2c_deploy.pictures.tiff import is_tiff, read_tiff
+from s2c_deploy.pictures.webp import declare_alpha, hides_alpha, is_webp, riff_size, webp_size
 
 # not all that Pillow knows: EPS would start Ghostscript, JPEG 2000 allocates what a header asks for
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "PPM", "GIF", "TGA")
-_TILE_WIDTH, _TILE_LENGTH = 322, 323
+#: Bytes; RIFF, TIFF and bitmaps count no further, and no picture of MAX_SIDE a side that is in use needs them.
+MAX_FILE = 2**32
+#: Bytes of a WebP or AVIF, which are read whole: four for each pixel that their libraries take.
+MAX_WHOLE = 2**30
+_LEAST_TILE = 2**20
 _HEAD = 32
 
 
@@ -68,6 +74,11 @@ def read_picture(
     """
     check = _SizeCheck(path, max_pixels)
     with _explained(file, check):
+        length = file.seek(0, io.SEEK_END)
+        if length > MAX_FILE:
+            hint = f"picture files of up to {MAX_FILE} bytes are read"
+            raise InputError(f"{path} is too large: {length} bytes", hint=hint)
+        file.seek(0)
         head = file.read(_HEAD)
         file.seek(0)
         if head.startswith(png_file.SIGNATURE):
@@ -116,41 +127,85 @@ def _read_other(
     file: BinaryIO, head: bytes, check: _SizeCheck, drop_icc: bool
 ) -> tuple[Rows, tuple[int, int], Metadata]:
     if is_webp(head):
-        if (size := webp_size(head)) is not None:
-            check(*size)  # Pillow allocates the canvas when it opens the file
-        data = file.read()
-        file = io.BytesIO(declare_alpha(data) if hides_alpha(data) else data)
-    jpeg = jpeg_file.read_jpeg(file) if head.startswith(jpeg_file.SIGNATURE) else None
+        file = _webp(file, head, check)
+    elif is_avif(head):
+        file = _avif(file, check.path)
+    jpeg = _jpeg(file, check.path) if head.startswith(jpeg_file.SIGNATURE) else None
     if reads_too_much(file):
         raise InputError(f"{check.path} is damaged: values of its tags overlap", hint="fetch or make it again")
+    tiff = read_tiff(file, check.path, check, max(check.max_pixels, _LEAST_TILE)) if is_tiff(head) else None
+    file = tiff.open(file) if tiff is not None else file
     file.seek(0)
-    picture, damaged = _open(file if jpeg is None else jpeg.pixels, head)
+    picture, damaged = _open(file if jpeg is None else jpeg.pixels)
     check(*picture.size)
     _check_frames(getattr(picture, "n_frames", 1), check.path)
-    _check_tiles(picture, check)
     covered = picture.tile[0].extents if picture.format == "GIF" and picture.tile else None
+    bitmap = {"BMP": FILE_HEADER, "DIB": 0}.get(picture.format or "")
+    if bitmap is not None:
+        _check_bitmap(file, bitmap, picture.size, check.path)
     picture.load()
     if jpeg is not None:
         metadata = jpeg_metadata(jpeg, picture, path=check.path, drop_icc=drop_icc)
     else:
         metadata = other_metadata(picture, file, path=check.path, drop_icc=drop_icc)
         metadata = replace(metadata, left_out=metadata.left_out + damaged)
-    rows = plain_rows(picture, check.path)
-    if picture.format in ("BMP", "DIB"):
-        alpha = fourth_bytes(file, FILE_HEADER if picture.format == "BMP" else 0, picture.size)
+    opaque = picture.format == "TGA" and has_no_alpha(picture, file, check.path)
+    rows = plain_rows(picture, check.path, negative=tiff is not None and tiff.inverted, opaque=opaque)
+    if bitmap is not None:
+        alpha = fourth_bytes(file, bitmap, picture.size)
         rows = rows if alpha is None else with_alpha(rows, alpha)
     if covered is not None and covered != (0, 0, *picture.size):
         rows = partly_covered(rows, covered)
     return rows, picture.size, metadata
 
 
-def _open(file: BinaryIO, head: bytes) -> tuple[ImageFile, tuple[str, ...]]:
-    """A picture, and the names of metadata that it could only be opened without."""
-    if head[4:8] != b"ftyp":
-        return Pil.open(file, formats=FORMATS), ()
-    # AVIF: libavif does not open files whose EXIF is damaged, and Pillow reads it when it opens one
-    data = file.read()
+def _webp(file: BinaryIO, head: bytes, check: _SizeCheck) -> BinaryIO:
+    """The file as Pillow reads it rightly; its header is checked before anything is read or allocated."""
+    size = riff_size(head, file.seek(0, io.SEEK_END))
+    if (pixels := webp_size(head)) is not None:
+        check(*pixels)  # Pillow allocates the canvas when it opens the file
+    data = _whole(file, size, check.path)
+    return io.BytesIO(declare_alpha(data) if hides_alpha(data) else data)
+
+
+def _whole(file: BinaryIO, size: int, path: str) -> bytes:
+    if size > MAX_WHOLE:
+        hint = f"of WebP and AVIF, {MAX_WHOLE} bytes are read at most"
+        raise InputError(f"{path} is too large: a picture of {size} bytes", hint=hint)
     file.seek(0)
+    return file.read(size)
+
+
+def _jpeg(file: BinaryIO, path: str) -> jpeg_file.Jpeg:
+    try:
+        return jpeg_file.read_jpeg(file)
+    except jpeg_file.TooManyPartsError as error:
+        raise InputError(
+            f"{path} is a JPEG of {error}, which no sound picture has and which would take very long to read",
+            hint="if other programs open it, save it there again",
+        ) from None
+
+
+def _avif(file: BinaryIO, path: str) -> io.BytesIO:
+    """The file without what lies behind its boxes, which are checked before anything is read."""
+    data = _whole(file, whole_size(file), path)
+    cropped = False
+    with suppress(ValueError):  # of damaged boxes Pillow says more
+        cropped = is_cropped(data)
+    if cropped:
+        raise InputError(
+            f"{path} is an AVIF of which only a part is to be shown (box 'clap'), which is not applied here",
+            hint="crop it in another program, and save it as PNG",
+        )
+    return io.BytesIO(data)
+
+
+def _open(file: BinaryIO) -> tuple[ImageFile, tuple[str, ...]]:
+    """A picture, and the names of metadata that it could only be opened without."""
+    if not isinstance(file, io.BytesIO) or not is_avif(file.getvalue()[:_HEAD]):
+        return Pil.open(file, formats=FORMATS), ()
+    # libavif does not open files whose EXIF is damaged, and Pillow reads it when it opens one
+    data = file.getvalue()
     with suppress(ValueError):
         block = exif_block(data)
         if block is not None and reads_too_much(io.BytesIO(block)):
@@ -165,20 +220,21 @@ def _open(file: BinaryIO, head: bytes) -> tuple[ImageFile, tuple[str, ...]]:
         raise
 
 
+def _check_bitmap(file: BinaryIO, start: int, size: tuple[int, int], path: str) -> None:
+    place = file.tell()
+    try:
+        check_runs(file, start, size)
+    except ValueError as error:
+        raise InputError(
+            f"{path} is a bitmap that leaves pixels out, which then have no certain colour: {error}",
+            hint="if other programs show it rightly, save it there as PNG",
+        ) from None
+    file.seek(place)
+
+
 def _check_frames(frames: int, path: str) -> None:
     if frames > 1:
         raise InputError(f"{path} has {frames} frames", hint="extract one: only still pictures are coded")
-
-
-def _check_tiles(picture: Pil.Image, check: _SizeCheck) -> None:
-    """A TIFF's tiles are allocated whole, even where they are larger than the picture."""
-    tags: Any = getattr(picture, "tag_v2", {})
-    width, length = tags.get(_TILE_WIDTH, 0), tags.get(_TILE_LENGTH, 0)
-    if isinstance(width, int) and isinstance(length, int) and width * length > max(check.max_pixels, 2**20):
-        raise InputError(
-            f"{check.path} is too large: tiles of {width}x{length} pixels",
-            hint=f"at most {check.max_pixels} pixels are read",
-        )
 
 
 class _Quiet:
@@ -233,6 +289,11 @@ def _explained(file: BinaryIO, check: _SizeCheck) -> Iterator[None]:
             raise _out_of_memory(check) from error
         if isinstance(error, OSError) and error.errno is not None:
             raise InputError(f"cannot read {path}: {error.strerror}", hint="check the path") from error
+        if "raw mode" in str(error):  # sound, but Pillow cannot unpack samples that are stored so
+            raise InputError(
+                f"{path} stores its samples in a way that is not read here: {error}",
+                hint="if other programs open it, save it there as 8-bit PNG",
+            ) from error
         raise InputError(f"{path} is damaged: {error}", hint="fetch or make it again") from error
 
 

@@ -117,13 +117,17 @@ def _load_as(png: Png, raw_mode: str) -> Pil.Image:
     return picture
 
 
-def plain_rows(picture: Pil.Image, path: str) -> Rows:
-    """Of any other picture, after load().  Raises :class:`InputError` for a mode without a certain RGB meaning."""
+def plain_rows(picture: Pil.Image, path: str, *, negative: bool = False, opaque: bool = False) -> Rows:
+    """Of any other picture, after load().
+
+    negative: 16-bit grey of which white is zero, whatever its tags say; opaque: what seems to be alpha is none.
+    Raises :class:`InputError` for a mode without a certain RGB meaning.
+    """
     mode, file_format = picture.mode, picture.format
     if mode in _GREY16 or (mode == "I" and file_format in ("PNG", "PPM")):
         tags = getattr(picture, "tag_v2", {})
         bits = tags.get(_BITS, (16,))[0]
-        inverted = file_format == "TIFF" and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+        inverted = negative or (file_format == "TIFF" and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
         return _grey16_rows(picture, peak=(1 << min(bits, 16)) - 1, inverted=inverted, key=None)
     if mode not in _PLAIN_MODES and mode not in _PREMULTIPLIED:
         raise InputError(
@@ -131,7 +135,7 @@ def plain_rows(picture: Pil.Image, path: str) -> Rows:
             hint="convert it to 8-bit RGB first, CMYK and Lab by way of their colour profile",
         )
     straight = _PREMULTIPLIED.get(mode)
-    target = "RGBA" if straight or picture.has_transparency_data else "RGB"
+    target = "RGBA" if straight or (picture.has_transparency_data and not opaque) else "RGB"
     return lambda top, end: _strip(picture, top, end, target, straight)
 
 

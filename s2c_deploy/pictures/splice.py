@@ -1,4 +1,4 @@
-"""A file without some of its parts."""
+"""A file without some of its parts, or with other bytes in some places."""
 
 from __future__ import annotations
 
@@ -23,6 +23,42 @@ def keep(parts: Parts, start: int, end: int) -> None:
 def splice(file: BinaryIO, parts: Parts) -> BinaryIO:
     """The parts of a seekable file as a file of their own; nothing is copied before it is read."""
     return io.BufferedReader(_Spliced(file, parts), 2**16)
+
+
+def patch(file: BinaryIO, patches: dict[int, bytes]) -> BinaryIO:
+    """A seekable file with other bytes in some places; nothing is copied before it is read."""
+    return io.BufferedReader(_Patched(file, patches), 2**16)
+
+
+class _Patched(io.RawIOBase):
+    """A file of which some bytes, by their place, are others."""
+
+    def __init__(self, file: BinaryIO, patches: dict[int, bytes]) -> None:
+        self._file = file
+        self._patches = patches
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        start = self._file.tell()
+        data = bytearray(self._file.read(len(view)))
+        for place, patched in self._patches.items():
+            first, last = max(place, start), min(place + len(patched), start + len(data))
+            if first < last:
+                data[first - start : last - start] = patched[first - place : last - place]
+        view[: len(data)] = data
+        return len(data)
 
 
 class _Spliced(io.RawIOBase):

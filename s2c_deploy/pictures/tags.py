@@ -17,11 +17,15 @@ _MAX_DIRECTORIES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """size: of all its values in bytes; field: 4 or, in BigTIFF, 8 bytes: the values if they fit, else their place."""
+    """kind: the type of its values; size: of all of them in bytes; field: 4 or, in BigTIFF, 8 bytes: the values if
+    they fit, else their place; field_at: where in the file the field is.
+    """
 
     tag: int
+    kind: int
     size: int
     field: bytes
+    field_at: int
 
 
 class Directories:
@@ -53,7 +57,8 @@ class Directories:
             tag, kind = struct.unpack_from(self.order + "HH", table, at)
             values = self.number(table[at + 4 : at + 4 + word])
             field = table[at + 4 + word : at + step]
-            entries.append(Entry(tag=tag, size=values * _SIZES.get(kind, 0), field=field))
+            size, field_at = values * _SIZES.get(kind, 0), place + counted + at + 4 + word
+            entries.append(Entry(tag=tag, kind=kind, size=size, field=field, field_at=field_at))
         try:
             following = self.number(self._read(place + counted + count * step, word))
         except ValueError:  # nothing is missed but the next directory's place
@@ -75,7 +80,21 @@ class Directories:
             yield entries
             places += [following, *(self.number(entry.field[:4]) for entry in entries if entry.tag in _INNER)]
 
+    def values(self, entry: Entry) -> tuple[int, ...]:
+        """An entry's whole numbers, and of a fraction its numerator and its denominator.
+
+        Raises ValueError for values that the file does not hold, and for those of other types.
+        """
+        width = {3: 2, 4: 4, 5: 4, 16: 8}.get(entry.kind)
+        if width is None:
+            raise ValueError(f"its tag {entry.tag} is of type {entry.kind}")
+        inside = entry.size <= len(entry.field)
+        data = entry.field[: entry.size] if inside else self._read(self.number(entry.field), entry.size)
+        return struct.unpack(f"{self.order}{len(data) // width}{'HIQ'[width // 4]}", data)
+
     def _read(self, place: int, size: int) -> bytes:
+        if size > self.size:
+            raise ValueError("a TIFF directory is cut short")
         self._file.seek(min(place, self.size))
         data = self._file.read(size)
         if len(data) < size:

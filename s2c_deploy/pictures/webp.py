@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import struct
 
+# what a file may have before it is taken for hostile; sound ones have a handful, animations one for each frame
+_MAX_CHUNKS = 100_000
+_HEADER = 8
 FLAGS = 20
 ALPHA_FLAG = 0x10
 
@@ -28,15 +31,27 @@ def webp_size(head: bytes) -> tuple[int, int] | None:
     return None
 
 
+def riff_size(head: bytes, size: int) -> int:
+    """The bytes that a file of ``size`` says it has.  ValueError where it lacks more than a last, unused one."""
+    said = int.from_bytes(head[4:8], "little") + _HEADER
+    if said > size + 1:
+        raise ValueError(f"it says it has {said} bytes, and has {size}")
+    return said
+
+
 def hides_alpha(data: bytes) -> bool:
     """Whether pixels are transparent although the flag that Pillow trusts is not set.
 
-    So in a file with an alpha chunk, or with one frame that does not cover the whole picture.
+    So in a file with an alpha chunk, or with one frame that does not cover the whole picture.  Raises ValueError
+    for a file of more chunks than any sound one has.
     """
     if data[12:16] != b"VP8X" or len(data) < 30 or data[FLAGS] & ALPHA_FLAG:
         return False
-    canvas, at = webp_size(data), 12
+    canvas, at, seen = webp_size(data), 12, 0
     while at + 8 <= len(data):
+        seen += 1
+        if seen > _MAX_CHUNKS:
+            raise ValueError(f"more than {_MAX_CHUNKS} chunks")
         name, length = struct.unpack_from("<4sI", data, at)
         frame = data[at + 8 : at + 32] if name == b"ANMF" else b""
         if len(frame) == 24:

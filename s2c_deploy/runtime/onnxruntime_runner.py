@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import onnxruntime as ort
-
 from s2c_deploy.engine.profiles import DEFAULT_PROFILE
 from s2c_deploy.errors import DependencyError, EngineError, OutOfMemoryError
 from s2c_deploy.onnx_graph import OnnxGraph
 from s2c_deploy.runtime.backends import PROVIDERS
 from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec, lacks_memory
+from s2c_deploy.runtime.silent import import_onnxruntime
+
+ort = import_onnxruntime()
 
 #: Most pictures in one call: the known answers come in fours.
 _BATCH = 4
@@ -39,7 +40,7 @@ class OnnxRuntimeRunner(Runner):
         return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
 
 
-def _session(graph: OnnxGraph, wanted: tuple[str, ...], threads: int) -> ort.InferenceSession:
+def _session(graph: OnnxGraph, wanted: tuple[str, ...], threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -107,5 +108,5 @@ def _running(session: Any, wanted: str) -> str:
     return f"{wanted}, but {others} nodes" if others else wanted
 
 
-def _spec(node: ort.NodeArg) -> TensorSpec:
+def _spec(node: Any) -> TensorSpec:
     return TensorSpec(name=node.name, shape=tuple(d if isinstance(d, int) else None for d in node.shape))

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from s2c_deploy.errors import EngineError, OutOfMemoryError
 from s2c_deploy.onnx_graph import OnnxGraph
 from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec, lacks_memory
+from s2c_deploy.runtime.silent import import_openvino
 
-
-@contextmanager
-def _unreported() -> Iterator[None]:
-    """Hides OpenVINO's telemetry package from its import, which else sends an event to its maker's analytics."""
-    name = "openvino_telemetry"
-    if "openvino" in sys.modules or name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]  # what Python takes for a module that cannot be imported
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-
-
-with _unreported():
-    import openvino as ov
+ov = import_openvino()
 
 #: Kernels that the plugin keeps by shape, a graph: unbounded they are 4 MB for every new size of picture.
 _KEPT_SHAPES = "8"
@@ -120,6 +103,6 @@ class _Compiled:
     idle: deque[Any]
 
 
-def _spec(port: ov.Output) -> TensorSpec:
+def _spec(port: Any) -> TensorSpec:
     shape = tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
     return TensorSpec(name=port.get_any_name(), shape=shape)

@@ -1,7 +1,8 @@
 """Training pictures, decoded once into one memory map.
 
-Beside ``NAME.u8`` lies ``NAME.u8.json``, which tells what is in it.  It is believed only where it is whole itself, of
-the pictures as they are now, and of that very file of pixels; else the pictures are decoded again.
+Beside ``NAME.u8`` lies ``NAME.u8.json``, which tells what is in it, and ``NAME.u8.lock``, which stays empty.  The
+index is believed only where it is whole itself, of the pictures as they are now, and of that very file of pixels; else
+the pictures are decoded again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rich.progress import track
 from s2c_deploy.errors import InputError, OutOfMemoryError
 from s2c_deploy.files import atomic_write, cannot_read, cannot_write, make_folder, status_of, write_text
 from s2c_deploy.image import READ_SUFFIXES, read_image
+from s2c_deploy.listing import Listing, check_found, list_folder
 
 _VERSION = 2
 SUFFIX = ".u8"
@@ -32,8 +34,8 @@ SUFFIX = ".u8"
 _MOST_NAMED = 20
 #: A line of the index per picture takes some 100 bytes.
 _MOST_INDEX = 2**28
-#: Name, bytes and time of the last change of a picture.
-Listing = list[list[Any]]
+#: Name, bytes and time of the last change of every picture.
+States = list[list[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,8 @@ def open_cache(folder: Path, cache: Path) -> PictureCache:
     files = _pictures(folder)
     listing = [[path.name, found.st_size, found.st_mtime_ns] for path, found in files.items()]
     make_folder(cache.parent)
-    with _locked(cache.with_name(f"{cache.name}.lock")):
+    check_lock(lock_of(cache))
+    with _locked(lock_of(cache)):
         shapes = _known_shapes(cache, listing)
         if shapes is None:
             shapes = _decode(list(files), cache)
@@ -82,28 +85,42 @@ def open_cache(folder: Path, cache: Path) -> PictureCache:
     )
 
 
-def _pictures(folder: Path) -> dict[Path, os.stat_result]:
-    """The folder's pictures by name, each with its status."""
+def list_pictures(folder: Path) -> Listing:
+    """What a folder has to train with, and what is left out: subfolders, hidden files, links to nothing.
+
+    Links may lead out of the folder: it is the user's own choice of pictures.  InputError where there is no picture.
+    """
     found = status_of(folder)
     if found is None or not stat.S_ISDIR(found.st_mode):
         raise InputError(f"no pictures in {folder}", hint="give a folder of photographs")
-    try:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in READ_SUFFIXES)
-    except OSError as error:
-        raise cannot_read(folder, error) from error
-    statuses = {path: status_of(path) for path in files}
-    strange = [path.name for path, status in statuses.items() if status is None or not stat.S_ISREG(status.st_mode)]
-    if strange:
-        raise InputError(
-            f"{folder}: expected regular files, found {_some(strange)}", hint="remove them from the folder"
-        )
-    if not files:
-        raise InputError(f"no pictures in {folder}", hint="give a folder of photographs")
+    listing = list_folder(folder, follow_links=True)
+    check_found(listing, "pictures", READ_SUFFIXES)
+    return listing
+
+
+def _pictures(folder: Path) -> dict[Path, os.stat_result]:
+    """The folder's pictures by name, each with its status."""
+    statuses = {path: status_of(path) for path in list_pictures(folder).files}
+    if gone := [path.name for path, status in statuses.items() if status is None]:
+        raise InputError(f"{folder}: {_some(gone)}: gone meanwhile", hint="run the command again")
     return {path: status for path, status in statuses.items() if status is not None}
 
 
-def _index_of(cache: Path) -> Path:
+def index_of(cache: Path) -> Path:
+    """What tells what is in a cache."""
     return cache.with_name(f"{cache.name}.json")
+
+
+def lock_of(cache: Path) -> Path:
+    """Which process may write a cache; never written to."""
+    return cache.with_name(f"{cache.name}.lock")
+
+
+def check_lock(lock: Path) -> None:
+    """InputError where something else than an empty file has its name."""
+    found = status_of(lock)
+    if found is not None and (not stat.S_ISREG(found.st_mode) or found.st_size):
+        raise InputError(f"{lock}: expected an empty file", hint="rename it, or name another --cache")
 
 
 @contextmanager
@@ -121,26 +138,26 @@ def _locked(lock: Path) -> Iterator[None]:
         yield
 
 
-def _known_shapes(cache: Path, listing: Listing) -> list[tuple[int, int]] | None:
+def _known_shapes(cache: Path, listing: States) -> list[tuple[int, int]] | None:
     """What the index says of these pictures, or None where it cannot be trusted or is of others."""
-    pixels, index = status_of(cache), status_of(_index_of(cache))
-    for path, found in ((cache, pixels), (_index_of(cache), index)):
+    pixels, index = status_of(cache), status_of(index_of(cache))
+    for path, found in ((cache, pixels), (index_of(cache), index)):
         if found is not None and not stat.S_ISREG(found.st_mode):
             raise InputError(f"{path}: expected a regular file", hint="delete it, or name another --cache")
     if pixels is None or index is None or index.st_size > _MOST_INDEX:
         return None
     try:
-        told = json.loads(_index_of(cache).read_text(encoding="utf-8"))
+        told = json.loads(index_of(cache).read_text(encoding="utf-8"))
         shapes = [(int(h), int(w)) for h, w in told["shapes"]]
         whole = told == _index(listing, shapes, pixels)
     except OSError as error:
-        raise cannot_read(_index_of(cache), error) from error
+        raise cannot_read(index_of(cache), error) from error
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
     return shapes if whole and sum(h * w * 3 for h, w in shapes) == pixels.st_size else None
 
 
-def _index(listing: Listing, shapes: list[tuple[int, int]], pixels: os.stat_result) -> dict[str, Any]:
+def _index(listing: States, shapes: list[tuple[int, int]], pixels: os.stat_result) -> dict[str, Any]:
     """Of pictures, and of the file of pixels that was written from them: its bytes and its date."""
     told: dict[str, Any] = {
         "version": _VERSION,
@@ -151,12 +168,12 @@ def _index(listing: Listing, shapes: list[tuple[int, int]], pixels: os.stat_resu
     return told | {"sha256": hashlib.sha256(json.dumps(told).encode()).hexdigest()}
 
 
-def _write_index(cache: Path, listing: Listing, shapes: list[tuple[int, int]]) -> None:
+def _write_index(cache: Path, listing: States, shapes: list[tuple[int, int]]) -> None:
     """Last: it vouches for a whole cache."""
     pixels = status_of(cache)
     if pixels is None:
         raise InputError(f"{cache} is gone", hint="run the command again; nothing else may write there")
-    write_text(_index_of(cache), json.dumps(_index(listing, shapes, pixels)))
+    write_text(index_of(cache), json.dumps(_index(listing, shapes, pixels)))
 
 
 def _decode(files: list[Path], cache: Path) -> list[tuple[int, int]]:

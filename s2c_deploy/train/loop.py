@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from s2c_deploy.errors import InputError, OutOfMemoryError
-from s2c_deploy.export.checkpoint import RECIPE
+from s2c_deploy.export.checkpoint import RECIPE, WEIGHTS
 from s2c_deploy.export.tensor_files import out_of_memory
 from s2c_deploy.files import check_folder_writable, make_folder, status_of
 from s2c_deploy.models import S2CModel
@@ -22,12 +23,12 @@ from s2c_deploy.presets import ModelConfig
 from s2c_deploy.quantize import exact_model
 from s2c_deploy.train.data import Crops, Pictures
 from s2c_deploy.train.klt import klt_start
-from s2c_deploy.train.log import LOG, VALIDATION, Row, plot_run, write_rows
+from s2c_deploy.train.log import LOG, PLOT, VALIDATION, Row, plot_run, write_rows
 from s2c_deploy.train.parallel import check_device, processes
 from s2c_deploy.train.release import calibrate, release
 from s2c_deploy.train.run import Run, check_same_run
 from s2c_deploy.train.settings import TrainSettings
-from s2c_deploy.train.state import has_state, read_state
+from s2c_deploy.train.state import STATE, has_state, read_state
 from s2c_deploy.train.validation import rate_distortion
 
 
@@ -95,6 +96,19 @@ def _check_asked(out: Path, config: ModelConfig, settings: TrainSettings) -> Non
             raise InputError(f"lmbda: expected a number above 0, found {lmbda}")
     check_device(settings.device)
     check_folder_writable(out)
+    _check_free(out)
+
+
+def _check_free(out: Path) -> None:
+    """A folder without a run's state has none of its files, or they are somebody's model, data or report."""
+    if has_state(out):
+        return
+    found = [name for name in (WEIGHTS, RECIPE, LOG, VALIDATION, PLOT) if os.path.lexists(out / name)]
+    if found:
+        raise InputError(
+            f"{out}: expected a new folder, or one with the {STATE} of a run, found {', '.join(found)}",
+            hint="give another --out; --from takes over the weights of a model",
+        )
 
 
 def _steps(run: Run, pictures: Pictures, out: Path, stop: list[int]) -> list[Row]:
@@ -160,9 +174,12 @@ def _stop_signals() -> Iterator[list[int]]:
     """A list that SIGINT and SIGTERM are put into, instead of ending the process in the middle of a step."""
     received: list[int] = []
     watched = (signal.SIGINT, signal.SIGTERM)
+    # Whoever ends processes that do not stop at once must not end this one.
+    wakeup = signal.set_wakeup_fd(-1)
     before = [signal.signal(number, lambda found, _frame: received.append(found)) for number in watched]
     try:
         yield received
     finally:
         for number, handler in zip(watched, before, strict=True):
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)

@@ -30,3 +30,8 @@ def process(folder: Path, *arguments: object, **options: Any) -> subprocess.Comp
 def file_size_limit(size: int) -> Callable[[], None]:
     """For ``preexec_fn``: the process may write files of so many bytes, as on a disk that is nearly full."""
     return partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+
+
+def memory_limit(size: int) -> Callable[[], None]:
+    """For ``preexec_fn``: the process may map so many bytes."""
+    return partial(resource.setrlimit, resource.RLIMIT_AS, (size, size))

@@ -202,14 +202,30 @@ def test_a_closed_pipe_stops_no_file(photos: Path, tmp_path: Path, bundle_path: 
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-@pytest.mark.parametrize("arguments", [("doctor",), ("--version",), ("doctor", "--json"), ("--help",)])
-def test_a_full_disk_behind_stdout(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [("doctor",), ("--version",), ("doctor", "--json"), ("--help",), ("compress", "--help"), ("engines", "trtexec")],
+)
+def test_a_full_disk_behind_stdout(tmp_path: Path, bundle_path: Path, arguments: tuple[str, ...]) -> None:
+    more = {"env": environment(S2C_BUNDLE=str(bundle_path))}
     with open("/dev/full", "wb") as full:
-        done = process(tmp_path, *arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE)
+        done = process(tmp_path, *arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE, **more)
     assert done.returncode == 3
     (line,) = done.stderr.decode().splitlines()
-    assert line.startswith("error: ")
-    assert "No space left on device" in line
+    assert line.startswith("error: cannot write standard output: No space left on device")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("--version",), ("doctor",), ("info",), ("inspect", "BUNDLE"), ("engines", "trtexec", "BUNDLE")],
+)
+def test_a_reader_that_leaves(tmp_path: Path, bundle_path: Path, arguments: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    named = [str(bundle_path) if argument == "BUNDLE" else argument for argument in arguments]
+    done = process(tmp_path, *named, capture_output=False, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_the_last_net(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, raised: Exception = raised) -> None:
             raise raised
 
-        monkeypatch.setattr(inspecting, "read_stdin", fail)
+        monkeypatch.setattr(inspecting, "read_stream", fail)
         result = run("inspect", "-")
         assert (result.code, result.out) == (code, "")
         (line,) = result.err.splitlines()

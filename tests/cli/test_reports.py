@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from commands import Run
 from PIL import Image as Pil
-from processes import file_size_limit, process
+from processes import environment, file_size_limit, process
 
 from s2c_deploy.bench.report import all_tables
 from s2c_deploy.bench.result import Benchmark, from_record, read_result, write_result
@@ -75,6 +75,24 @@ def test_a_benchmark_fits_80_columns() -> None:
     wide = all_tables(benchmark(names), wide=True)
     assert len(wide) > len(shown)
     assert set(latency.columns) - {"stable"} < set(wide[0].columns)
+
+
+@pytest.mark.parametrize("command", ["eval", "bench"])
+def test_a_full_disk_of_temporary_files(pictures: Path, tmp_path: Path, bundle_path: Path, command: str) -> None:
+    (tmp_path / "temporary").mkdir()
+    named = {
+        "eval": ("pictures", "--backend", "onnxruntime", "--against", "none"),
+        "bench": ("--images", "pictures", "--backends", "onnxruntime"),
+    }
+    done = process(
+        tmp_path, command, *named[command], "--bundle", bundle_path, "-q", "8",
+        env=environment(TMPDIR=str(tmp_path / "temporary")), preexec_fn=file_size_limit(100),
+    )  # fmt: skip
+    (line,) = done.stderr.decode().splitlines()
+    assert done.returncode == 3
+    assert line.startswith(f"error: cannot write the temporary file {tmp_path}/temporary/s2c-")
+    assert "TMPDIR" in line
+    assert os.listdir(tmp_path / "temporary") == []
 
 
 def test_an_evaluation_whose_report_cannot_be_written(pictures: Path, tmp_path: Path, bundle_path: Path) -> None:

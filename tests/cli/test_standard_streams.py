@@ -14,7 +14,7 @@ import pytest
 from commands import Run
 from PIL import Image as Pil
 from PIL import ImageCms
-from processes import COMMAND, environment, process
+from processes import COMMAND, environment, memory_limit, process
 
 from s2c_deploy.bitstream import parse
 from s2c_deploy.image import read_image
@@ -70,6 +70,65 @@ def test_a_stream_that_cannot_be_written(tmp_path: Path, photo: bytes, bundle_pa
     assert done.stderr.decode() == (
         "error: cannot write standard output: No space left on device (name a file instead of -)\n"
     )
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_what_is_told_cannot_be_written(
+    tmp_path: Path, photo: bytes, bundle_path: Path, options: tuple[str, ...]
+) -> None:
+    """The stream is whole: that nobody can be told of it is no failure."""
+    with open("/dev/full", "wb") as full:
+        done = process(
+            tmp_path, "compress", "-", "-", *options, "--bundle", bundle_path, *ENGINE,
+            input=photo, capture_output=False, stdout=subprocess.PIPE, stderr=full,
+        )  # fmt: skip
+    assert done.returncode == 0
+    assert parse(done.stdout).width == 24
+
+
+@pytest.mark.parametrize(("redirection", "message"), [(">&-", "output is closed"), ("<&-", "input is closed")])
+def test_closed_streams(tmp_path: Path, photo: bytes, bundle_path: Path, redirection: str, message: str) -> None:
+    (tmp_path / "a.png").write_bytes(photo)
+    arguments = ("compress", *(("a.png", "-") if ">" in redirection else ("-", "a.s2c")), "--bundle", str(bundle_path))
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {redirection}', "sh", *COMMAND, *arguments],
+        cwd=tmp_path, env=environment(), capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert f"standard {message}" in done.stderr.decode()
+
+
+@pytest.mark.parametrize(("command", "code"), [("compress", 3), ("decompress", 4), ("inspect", 4)])
+def test_input_without_an_end(tmp_path: Path, bundle_path: Path, command: str, code: int) -> None:
+    """Its first bytes say that it is nothing: the others are not read."""
+    targets = () if command == "inspect" else ("x.s2c" if command == "compress" else "x.png", "--bundle", bundle_path)
+    with open("/dev/zero", "rb") as zeros:
+        done = process(tmp_path, command, "-", *targets, stdin=zeros, preexec_fn=memory_limit(2**32))
+    assert done.returncode == code
+    assert ("known" if command == "compress" else "this is not a .s2c file") in done.stderr.decode()
+    assert os.listdir(tmp_path) == []
+
+
+def test_files_that_are_larger_than_memory(tmp_path: Path, photo: bytes, bundle_path: Path) -> None:
+    data = process(tmp_path, "compress", "-", "-", "--bundle", bundle_path, *ENGINE, input=photo).stdout
+    for name, content, code, said in (
+        ("zeros.s2c", b"", 4, "this is not a .s2c file"),
+        ("long.s2c", data, 3, "long.s2c has more than 1073741824 bytes"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        os.truncate(tmp_path / name, 2**40)
+        for command in ("inspect", "decompress"):
+            done = process(tmp_path, command, name)
+            assert done.returncode == code
+            assert said in done.stderr.decode()
+
+
+def test_a_picture_without_a_signature(tmp_path: Path, bundle_path: Path) -> None:
+    file = io.BytesIO()
+    Pil.new("RGB", (8, 8)).save(file, format="TGA")
+    done = process(tmp_path, "compress", "-", "a.s2c", "--bundle", bundle_path, *ENGINE, input=file.getvalue())
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

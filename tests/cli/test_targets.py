@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image as Pil
 
 from s2c_deploy.bitstream import MAGIC
 from s2c_deploy.cli.jobs import Choice, plan
-from s2c_deploy.cli.targets import check_replaceable, check_reports, content_of, picture_size
+from s2c_deploy.cli.targets import Report, Writes, check_replaceable, check_reports, content_of, picture_size
 from s2c_deploy.errors import InputError
 
 STREAM = MAGIC + bytes(30)
@@ -28,6 +30,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Pil.fromarray(np.full((8, 9, 3), 90 * number, np.uint8)).save(name)
     Path("s.s2c").write_bytes(STREAM)
     return tmp_path
+
+
+def report(name: str, kind: str) -> Report:
+    return Report(path=Path(name), kind=cast(Writes, kind))
 
 
 def refused(arguments: tuple[str, ...], choice: Choice) -> str:
@@ -85,7 +91,30 @@ def test_a_picture_by_its_content_or_by_its_name(here: Path) -> None:
     Path("old.s2c").write_bytes(Path("b.jpg").read_bytes())  # its name says that it is meant
     Path("other.bin").write_bytes(b"other")
     assert pairs("a.jpg", "old.s2c") == [("a.jpg", "old.s2c")]
-    assert pairs("a.jpg", "other.bin") == [("a.jpg", "other.bin")]
+    Path("stream").write_bytes(STREAM)
+    Path("empty").touch()
+    assert pairs("a.jpg", "stream") == [("a.jpg", "stream")]
+    assert pairs("a.jpg", "empty") == [("a.jpg", "empty")]
+    for name, content in (("other.bin", b"other\0"), ("notes.txt", b"dear diary"), ("c.heic", b"\0\0\0\x18ftypheic")):
+        Path(name).write_bytes(content)
+        assert "would be lost" in refused(("a.jpg", name), COMPRESS)
+
+
+def test_a_link_is_judged_by_what_it_leads_to(here: Path) -> None:
+    Path("l.s2c").symlink_to("b.jpg")
+    Path("l.png").symlink_to("b.jpg")
+    Path("notes").write_text("dear diary")
+    Path("n.s2c").symlink_to("notes")
+    Path("n.png").symlink_to("notes")
+    assert "l.s2c, a link to" in refused(("a.jpg", "l.s2c"), COMPRESS)
+    assert "l.png, a link to" in refused(("s.s2c", "l.png"), DECOMPRESS)
+    assert "n.s2c, a link to" in refused(("a.jpg", "n.s2c"), COMPRESS)
+    assert "n.png, a link to" in refused(("s.s2c", "n.png"), DECOMPRESS)
+    Path("old.JPEG").symlink_to("b.jpg")  # another name of the same format
+    assert pairs("s.s2c", "old.JPEG", choice=DECOMPRESS) == [("s.s2c", "old.JPEG")]
+    Path("again.s2c").symlink_to("stored.s2c")
+    Path("stored.s2c").write_bytes(STREAM)
+    assert pairs("a.jpg", "again.s2c") == [("a.jpg", "again.s2c")]
 
 
 def test_a_stream_is_not_replaced_by_a_picture(here: Path) -> None:
@@ -135,9 +164,54 @@ def test_what_exists_stays(here: Path) -> None:
     assert "out/b.s2c is a folder" in refused(("a.jpg", "b.jpg", "out"), COMPRESS)
     going_on = Choice(writes="stream", suffix=".s2c", skip_existing=True)
     planned = plan(("a.jpg", "b.jpg", "out"), going_on)
-    assert planned.jobs == []
-    assert [job.source_name for job in planned.skipped] == ["a.jpg", "b.jpg"]
+    assert (planned.jobs, planned.skipped) == ([], [])
+    assert [str(problem).partition(" (")[0] for _, problem in planned.refused] == [
+        "out/a.s2c is a link to nothing",
+        "out/b.s2c is a folder",
+    ]
     assert "contradict" in refused(("a.jpg",), Choice(writes="stream", suffix=".s2c", force=True, skip_existing=True))
+
+
+@pytest.mark.parametrize(
+    ("writes", "content", "said"),
+    [
+        ("stream", STREAM, None),
+        ("stream", b"", "is empty (do it again with --force"),
+        ("stream", b"half", "is no stream (do it again with --force"),
+        ("picture", b"some picture", None),
+        ("picture", b"", "is empty"),
+        ("picture", STREAM, "is a stream, and no picture"),
+    ],
+)
+def test_what_counts_as_done(here: Path, writes: Writes, content: bytes, said: str | None) -> None:
+    source, target = ("a.jpg", "x.s2c") if writes == "stream" else ("s.s2c", "x.png")
+    Path(target).write_bytes(content)
+    planned = plan((source, target), Choice(writes=writes, suffix=target[1:], skip_existing=True))
+    assert planned.jobs == []
+    assert [str(problem) for _, problem in planned.refused if said is None or said not in str(problem)] == []
+    assert (len(planned.skipped), len(planned.refused)) == ((1, 0) if said is None else (0, 1))
+
+
+def test_what_is_not_done_fails_alone(run: Run, here: Path) -> None:
+    Path("out").mkdir()
+    for name, content in (("a.s2c", STREAM), ("b.s2c", b"")):
+        Path("out", name).write_bytes(content)
+    result = run("compress", "a.jpg", "b.jpg", "out", "--skip-existing", "--json")
+    assert result.code == 3
+    assert [record.get("skipped", record.get("error", ""))[:16] for record in json.loads(result.out)] == [
+        "out/b.s2c is emp",
+        "the target exist",
+    ]
+    assert "0 of 2 done, 1 skipped, which were there, 1 failed: b.jpg" in result.err
+    assert "out/b.s2c is empty" in one_error(run("compress", "b.jpg", "out/b.s2c", "--skip-existing"))
+
+
+NOTHING = [("compress", ""), ("compress", "a.jpg", ""), ("decompress", ""), ("inspect", "")]
+
+
+@pytest.mark.parametrize("arguments", NOTHING)
+def test_empty_arguments(run: Run, here: Path, arguments: tuple[str, ...]) -> None:
+    assert "found an empty one" in one_error(run(*arguments))
 
 
 def test_a_target_that_was_named_may_be_a_link(here: Path) -> None:
@@ -173,26 +247,59 @@ def test_reports(here: Path) -> None:
     Path("old.json").write_text("{}")
     Path("old.svg").write_text("<svg/>")
     Path("link.json").symlink_to("a.jpg")
-    check_reports([Path("new.json"), Path("old.json"), Path("old.svg")], force=True, inputs=[Path("a.jpg")])
-    check_reports([Path("b.jpg")], force=True, inputs=[Path("a.jpg")], pictures=[Path("b.jpg")])
-    for path, pictures, message in (
-        ("a.jpg", ["a.jpg"], "a.jpg is a.jpg, which is an input"),
-        ("link.json", [], "link.json is a.jpg, which is an input"),
-        ("b.jpg", [], "b.jpg is a picture, and a report would replace it"),
-        ("s.s2c", [], "s.s2c is a stream, and a report would replace it"),
-        ("s.s2c", ["s.s2c"], "s.s2c is a stream, and a picture would replace it"),
-        ("/proc/r.json", [], "cannot write /proc/r.json"),
+    Path("old.png").write_bytes(Path("a.jpg").read_bytes())
+    Path("long.csv").write_text("\u00e4" * 3000)
+    Path("empty.txt").touch()
+    for name, kind in (
+        ("new.json", "json"),
+        ("old.json", "json"),
+        ("long.csv", "csv"),
+        ("old.svg", "plot"),
+        ("old.png", "plot"),
+        ("empty.txt", "html"),
+    ):
+        check_reports([report(name, kind)], force=True, inputs=[Path("a.jpg")])
+    for name, content in (("notes.txt", b"dear diary"), ("c.heic", b"\0ftypheic"), ("data.json", b"\0\1")):
+        Path(name).write_bytes(content)
+    for path, kind, message in (
+        ("a.jpg", "plot", "a.jpg is a.jpg, which is an input"),
+        ("link.json", "json", "link.json is a.jpg, which is an input"),
+        ("b.jpg", "json", "b.jpg is a picture, and a report would replace it"),
+        ("b.jpg", "plot", "b.jpg is a picture, and a report would replace it"),
+        ("s.s2c", "json", "s.s2c is a stream, and a report would replace it"),
+        ("s.s2c", "plot", "s.s2c is a stream, and a report would replace it"),
+        ("notes.txt", "csv", "notes.txt is no csv, but text, which would be lost"),
+        ("old.json", "html", "old.json is no html, but text"),
+        ("c.heic", "json", "c.heic is no json, but other data"),
+        ("data.json", "json", "data.json is no json, but other data"),
+        ("/proc/r.json", "json", "cannot write /proc/r.json"),
     ):
         with pytest.raises(InputError, match=message):
-            check_reports([Path(path)], force=True, inputs=[Path("a.jpg")], pictures=list(map(Path, pictures)))
-    assert len(os.listdir(here)) == 6
+            check_reports([report(path, kind)], force=True, inputs=[Path("a.jpg")])
+    assert len(os.listdir(here)) == 12
+
+
+def test_reports_do_not_replace_what_lies_in_a_folder_that_is_read(here: Path) -> None:
+    Path("model/engines/rtx").mkdir(parents=True)
+    for name in ("model/config.json", "model/engines/rtx/identity.json", "store.json"):
+        Path(name).write_text("{}")
+    os.link("model/config.json", "hard.json")
+    Path("model/linked.json").symlink_to("../store.json")
+    for name in ("model/config.json", "model/engines/rtx/identity.json", "hard.json", "store.json"):
+        with pytest.raises(InputError, match="which is an input"):
+            check_reports([report(name, "json")], force=True, inputs=[Path("model")])
+    check_reports([report("new.json", "json")], force=True, inputs=[Path("model")])
 
 
 def test_what_a_file_holds(here: Path) -> None:
     os.mkfifo("pipe.png")
     Path("report.json").write_text('{"schema": 1, "rows": []}')
     assert (content_of(Path("a.jpg")), content_of(Path("s.s2c"))) == ("picture", "stream")
-    assert content_of(Path("report.json")) is None
+    Path("cut.txt").write_bytes("\u00e4".encode() * 2047 + b"a\xc3" + b"\xa4")  # in the middle of a character
+    Path("data.bin").write_bytes(b"a\xff")
+    Path("nothing").touch()
+    found = [content_of(Path(name)) for name in ("report.json", "cut.txt", "data.bin", "nothing")]
+    assert found == ["text", "text", "data", "empty"]
     assert picture_size(Path("a.jpg")) == (9, 8)
     assert picture_size(Path("pipe.png")) is None
     check_replaceable(Path("none"), "stream")
@@ -201,9 +308,12 @@ def test_what_a_file_holds(here: Path) -> None:
 def test_reports_do_not_replace_a_bundle_or_published_curves(run: Run, here: Path) -> None:
     Path("engines/one").mkdir(parents=True)
     Path("engines/one/manifest.json").write_text("{}")
+    Path("engines/one/engines/deep").mkdir(parents=True)
+    Path("engines/one/engines/deep/x.csv").write_text("mine")
     Path("curves.json").write_text("{}")
     for arguments in (
         ("eval", ".", "--json", "engines/one/manifest.json", "--force"),
+        ("eval", ".", "--csv", "engines/one/engines/deep/x.csv", "--force"),
         ("bench", "--images", ".", "--json", "engines/one/manifest.json", "--force"),
         ("eval", ".", "--json", "curves.json", "--reference-file", "curves.json", "--force"),
     ):
@@ -238,7 +348,7 @@ def test_options_are_looked_at_before_the_bundle(run: Run, here: Path, options: 
         (("inspect", "x" * 300), "File name too long"),
         (("eval", "x" * 300), "File name too long"),
         (("eval", "none", "--json", "/proc/r.json"), "/proc/r.json"),
-        (("eval", ".", "--plot", "a.jpg", "--force"), "which is an input"),
+        (("eval", ".", "--plot", "a.jpg", "--force"), "a.jpg is a picture"),
         (("eval", ".", "--csv", "s.s2c", "--force"), "is a stream"),
         (("bench", "--images", ".", "--json", "/proc/r.json"), "/proc/r.json"),
         (("bench", "--images", ".", "--html", "b.jpg", "--force"), "b.jpg is a picture"),
@@ -247,7 +357,7 @@ def test_options_are_looked_at_before_the_bundle(run: Run, here: Path, options: 
         (("build", "x" * 300), "bundle: cannot read"),
         (("triton", "/proc/nope", "--bundle", "nowhere"), "/proc/nope"),
         (("export", "--out", "/proc/nope"), "/proc/nope"),
-        (("export", "--out", ".", "--force"), "is not a bundle"),
+        (("export", "--out", ".", "--force"), "is the current folder"),
         (("export", "--triton", "/proc/nope"), "/proc/nope"),
         (("train", ".", "--out", "."), "is the folder of the photographs"),
         (("train", ".", "--out", "/proc/nope"), "/proc/nope"),

@@ -93,6 +93,34 @@ def test_starting_from_a_smaller_preset(photos: Path, tmp_path: Path) -> None:
     assert torch.allclose(larger[:32], smaller, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["weights.safetensors", "recipe.toml", "log.csv", "validation.csv", "run.png"])
+def test_a_folder_that_holds_somebodys_files(photos: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / name).write_text("mine")
+    with pytest.raises(InputError, match=f"expected a new folder, or one with the state.pt of a run, found {name}"):
+        CliRunner().invoke(app, ["train", str(photos), "--out", str(out)], catch_exceptions=False)
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", name]
+    assert (out / name).read_text() == "mine"
+
+
+def test_files_beside_the_pixels(photos: Path, tmp_path: Path) -> None:
+    for name, content, said in (
+        ("c.u8.json", b"\0mine", "c.u8.json is no json"),
+        ("c.u8.lock", b"mine", "c.u8.lock: expected an empty file"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=said):
+            CliRunner().invoke(
+                app,
+                ["train", str(photos), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "c.u8")],
+                catch_exceptions=False,
+            )
+        assert (tmp_path / name).read_bytes() == content
+        (tmp_path / name).unlink()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_mistakes(tmp_path: Path, photos: Path) -> None:
     for options, message in (
         ([str(tmp_path / "nowhere")], "no pictures in"),

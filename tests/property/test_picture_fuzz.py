@@ -39,6 +39,14 @@ COLOUR_TAGS = {
     301: (3, struct.pack("<256H", *(at * 257 for at in range(256)))),
     319: (5, struct.pack("<12I", *[640, 1000, 330, 1000, 210, 1000, 710, 1000, 150, 1000, 60, 1000])),
 }
+NEGATIVE_TAGS = {258: (3, b"\0\x10"), 262: (3, b"\0\0"), 277: (3, b"\0\1"), 284: (3, b"\0\2")}
+RUNS = (
+    struct.pack("<2sIII", b"BM", 1078 + 32, 0, 1078)
+    + struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 8, 1, 32, 0, 0, 0, 0)
+    + bytes(range(256)) * 4
+    + b"\x08\7\0\0" * 7
+    + b"\x08\7\0\1"
+)
 FILES = {
     "PNG": png(PIXELS % 256, *PNG_CHUNKS),
     "PNG, 16 bits": png(PIXELS, PNG_CHUNKS[4], depth=16, kind=RGB),
@@ -49,7 +57,11 @@ FILES = {
     "AVIF": saved(PIXELS, "AVIF", exif=EXIF),
     "GIF": saved(PIXELS, "GIF"),
     "BMP": saved(np.dstack([PIXELS, PIXELS[:, :, :1]]), "BMP"),
+    "BMP, in runs": RUNS,
+    "TGA": saved(np.dstack([PIXELS, PIXELS[:, :, :1]]), "TGA", compression="tga_rle"),
     "TIFF": tiff(8, 8, PIXELS.astype(np.uint8).tobytes(), COLOUR_TAGS),
+    "TIFF, white is zero": tiff(8, 8, bytes(128), NEGATIVE_TAGS, ">"),
+    "JPEG, progressive": saved(PIXELS, "JPEG", progressive=True),
 }
 
 

@@ -746,6 +746,34 @@ def test_what_is_no_bundle_is_not_replaced(tmp_path: Path, what: str) -> None:
     assert (path / "holiday.jpg" if what == "folder" else path).read_bytes() == b"dear"
 
 
+@pytest.mark.parametrize("stray", ["index.html", ".git", "weights", "a.onnx.bak"])
+def test_a_bundle_with_something_else_in_it_is_not_replaced(tmp_path: Path, stray: str) -> None:
+    path = tmp_path / "x"
+    write_bundle(path, FILES, describe)
+    (path / "tensorrt-rtx").mkdir()
+    write_bundle(path, FILES, describe)  # engines are built again
+    (path / stray).mkdir()
+    with pytest.raises(InputError, match=rf"more in it than a bundle: '{stray}'"):
+        write_bundle(path, FILES, describe)
+    assert (path / stray).is_dir()
+
+
+@pytest.mark.parametrize("text", ['{"name": "my web app", "icons": []}', "no JSON", "{}"])
+def test_a_folder_with_a_manifest_of_another_kind_is_not_replaced(tmp_path: Path, text: str) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / MANIFEST).write_text(text)
+    (tmp_path / "app" / "index.html").write_text("dear")
+    with pytest.raises(InputError, match="exists and is not a bundle"):
+        write_bundle(tmp_path / "app", FILES, describe)
+    assert (tmp_path / "app" / "index.html").read_text() == "dear"
+
+
+@pytest.mark.parametrize("name", ["y" * 240, "a\0b"])
+def test_a_name_that_cannot_be_is_said_before_any_work(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"at most 232 bytes|is no path"):
+        write_bundle(tmp_path / name, FILES, lambda entries: pytest.fail("it was described"))
+
+
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InputError, match="cannot write"):

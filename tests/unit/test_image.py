@@ -18,8 +18,18 @@ import pytest
 from PIL import ImageCms
 
 from s2c_deploy import bitstream, image
+from s2c_deploy.bitstream import MAX_METADATA
 from s2c_deploy.errors import InputError, OutOfMemoryError
-from s2c_deploy.image import Image, check_suffix, encode_image, left_out, read_image, writable_suffixes, write_image
+from s2c_deploy.image import (
+    Image,
+    check_suffix,
+    decode_image,
+    encode_image,
+    left_out,
+    read_image,
+    writable_suffixes,
+    write_image,
+)
 from s2c_deploy.pictures.exif import upright_exif
 
 # a header that says which colour space its data is in: all that read_image looks at
@@ -121,9 +131,7 @@ def test_bilevel(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_grey_of_16_bits(tmp_path: Path, name: str) -> None:
     # v / 257 to the nearest: 128 is still below a half of 257, 129 above
-    path = save(
-        tmp_path / name, [[0, 128, 129, 256, 385, 386, 32767, 65406, 65407, 65535]], "I;16", np.uint16
-    )
+    path = save(tmp_path / name, [[0, 128, 129, 256, 385, 386, 32767, 65406, 65407, 65535]], "I;16", np.uint16)
     got = read_image(path)
     assert got.pixels[0, :, 0].tolist() == [0, 0, 1, 1, 1, 2, 127, 254, 255, 255]
     assert (got.pixels == got.pixels[:, :, :1]).all()
@@ -197,9 +205,7 @@ def test_unknown_background(tmp_path: Path) -> None:
     assert "unknown colour 'sky'" in refusal(path, background="sky")
 
 
-@pytest.mark.parametrize(
-    ("mode", "name"), [("CMYK", "a.tif"), ("CMYK", "a.jpg"), ("LAB", "a.tif"), ("F", "a.tif")]
-)
+@pytest.mark.parametrize(("mode", "name"), [("CMYK", "a.tif"), ("CMYK", "a.jpg"), ("LAB", "a.tif"), ("F", "a.tif")])
 def test_kinds_without_certain_rgb(tmp_path: Path, mode: str, name: str) -> None:
     Pil.new(mode, (4, 4)).save(tmp_path / name)
     assert f"kind {mode}" in refusal(tmp_path / name)
@@ -551,6 +557,29 @@ def test_memory_and_disk_while_writing(tmp_path: Path, monkeypatch: pytest.Monke
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such limit")
+@pytest.mark.parametrize("suffix", writable_suffixes())
+def test_a_file_that_the_system_does_not_let_grow(tmp_path: Path, suffix: str) -> None:
+    """As on a full disk; the reason is the system's, and no library says anything by itself."""
+    script = (
+        "import resource, signal, sys\n"
+        "import numpy as np\n"
+        "import s2c_deploy.image as image\n"
+        "from s2c_deploy.errors import InputError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "pixels = np.random.default_rng(1).integers(0, 256, (300, 300, 3), np.uint8)\n"
+        "try:\n"
+        "    image.write_image(sys.argv[1], image.Image(pixels=pixels))\n"
+        "except InputError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", script, tmp_path / f"a{suffix}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stderr, "File too large" in done.stdout) == ("", True)
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("name", ["a.xyz", "a", "a.s2c"])
 def test_unknown_suffix(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"known: \.bmp \.jpeg \.jpg \.png \.ppm \.tif \.tiff \.webp"):
@@ -558,14 +587,50 @@ def test_unknown_suffix(tmp_path: Path, name: str) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_what_the_format_cannot_hold(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"old")
-    with pytest.raises(InputError, match=r"as JPEG: EXIF data is too long \(try \.png\)"):
-        write_image(tmp_path / "a.jpg", picture(exif=exif_block(1) + bytes(65536)))
-    with pytest.raises(InputError, match="as WEBP"):
-        write_image(tmp_path / "b.webp", Image(pixels=np.zeros((1, 16384, 3), np.uint8)))
-    assert (tmp_path / "a.jpg").read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a.jpg"]
+@pytest.mark.parametrize(("name", "side"), [("JPEG", 65_500), ("WEBP", 16_383)])
+@pytest.mark.parametrize("upright", [True, False])
+def test_sides_that_the_format_cannot_hold(
+    tmp_path: Path, name: str, side: int, upright: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    suffix = {"JPEG": ".jpg", "WEBP": ".webp"}[name]
+    (tmp_path / f"a{suffix}").write_bytes(b"old")
+    pixels = np.zeros((side, 2, 3) if upright else (2, side, 3), np.uint8)
+    assert decode_image(encode_image(Image(pixels=pixels), suffix)).pixels.shape == pixels.shape
+    larger = np.zeros((side + 1, 1, 3) if upright else (1, side + 1, 3), np.uint8)
+    with pytest.raises(InputError, match=rf"pixels, and {name} takes {side} a side \(try \.png\)"):
+        write_image(tmp_path / f"a{suffix}", Image(pixels=larger))
+    assert (tmp_path / f"a{suffix}").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == [f"a{suffix}"]
+    assert capfd.readouterr() == ("", "")  # nor does the library say anything by itself
+
+
+def test_metadata_that_jpeg_cannot_hold() -> None:
+    exif = exif_block(1)
+    longest = exif + bytes(65_533 - 6 - len(exif))
+    long_icc = RGB_ICC + bytes(255 * 65_519 - len(RGB_ICC))
+    for icc, block, missing in (
+        (RGB_ICC, longest, ()),
+        (RGB_ICC, longest + b"\0", ("EXIF",)),
+        (long_icc, longest, ()),
+        (long_icc + b"\0", longest, ("ICC profile",)),
+        (long_icc + b"\0", longest + b"\0", ("ICC profile", "EXIF")),
+    ):
+        full = picture(icc=icc, exif=block)
+        for suffix in (".jpg", ".jpeg"):
+            assert left_out(full, suffix) == missing
+            got = decode_image(encode_image(full, suffix))
+            assert got.icc == (None if "ICC profile" in missing else icc)
+            assert got.exif == (None if "EXIF" in missing else block)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_as_much_metadata_as_a_stream_has(suffix: str) -> None:
+    noise = np.random.default_rng(8).bytes(MAX_METADATA - len(RGB_ICC))  # deflate adds to it
+    full = picture(icc=RGB_ICC + noise, exif=exif_block(1) + noise)
+    got = decode_image(encode_image(full, suffix))
+    assert got.icc == full.icc
+    if suffix != ".tif":  # there, only tags
+        assert (left_out(full, suffix), got.exif) == ((), full.exif)
 
 
 @pytest.mark.parametrize(

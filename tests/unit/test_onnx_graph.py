@@ -105,6 +105,14 @@ def huge_shape(model: Model) -> None:
     model.graph.initializer[0].dims[:] = [2**40, 2**20]
 
 
+def many_dimensions(model: Model) -> None:
+    model.graph.initializer[0].dims[:] = [2**62] * 30
+
+
+def many_weights(model: Model) -> None:
+    model.graph.initializer.extend([TensorProto()] * 50_000)
+
+
 def strange_type(model: Model) -> None:
     model.graph.initializer[0].data_type = TensorProto.STRING
 
@@ -127,6 +135,8 @@ def too_many(model: Model) -> None:
         (external, "found them in another"),
         (external_constant, "found them in another"),
         (huge_shape, "values, found"),
+        (many_dimensions, "at most 8 dimensions"),
+        (many_weights, "more than 40000 fields"),
         (strange_type, "found another type"),
         (sparse, "found sparse ones"),
         (too_many, "at most 10000 nodes"),

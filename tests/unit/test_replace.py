@@ -121,6 +121,26 @@ def test_what_another_process_is_filling_is_left_alone(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["x"]
 
 
+def test_processes_that_write_there_at_once(tmp_path: Path) -> None:
+    """The last one wins, and none takes another's folder for a dead process's."""
+    path = tmp_path / "x"
+    children = []
+    for number in range(4):
+        child = os.fork()
+        if child == 0:
+            failed = 1
+            try:
+                for _ in range(50):
+                    fill(path, f"of {number}")
+                failed = 0
+            finally:
+                os._exit(failed)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert text_of(path) in {f"of {number}" for number in range(4)}
+    assert os.listdir(tmp_path) == ["x"]
+
+
 def test_other_peoples_files_are_no_leftovers(tmp_path: Path) -> None:
     others = [".x.0123456789ab.part.txt", ".y.0123456789ab.part", ".x.short.part"]
     for name in others:

@@ -18,7 +18,7 @@ from PIL import Image
 from s2c_deploy.errors import InputError
 from s2c_deploy.train import cache as cache_module
 from s2c_deploy.train import hold_out, open_cache
-from s2c_deploy.train.cache import PictureCache
+from s2c_deploy.train.cache import PictureCache, list_pictures
 
 
 @pytest.fixture
@@ -102,6 +102,7 @@ def test_opaque_alpha_and_grey_of_16_bits_are_pictures(tmp_path: Path, photos: P
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "dangling link"])
 def test_what_only_looks_like_a_picture(tmp_path: Path, photos: Path, kind: str) -> None:
+    """It is left out, as what other systems and interrupted writing leave behind; a link out of the folder is not."""
     strange = photos / "strange.png"
     make: dict[str, Callable[[], object]] = {
         "folder": strange.mkdir,
@@ -109,8 +110,21 @@ def test_what_only_looks_like_a_picture(tmp_path: Path, photos: Path, kind: str)
         "dangling link": lambda: strange.symlink_to(tmp_path / "nowhere.png"),
     }
     make[kind]()
-    with pytest.raises(InputError, match=r"expected regular files, found strange\.png"):
+    (photos / "._1.png").write_bytes(b"of another system")
+    (tmp_path / "elsewhere.png").write_bytes((photos / "1.png").read_bytes())
+    (photos / "9.png").symlink_to(tmp_path / "elsewhere.png")
+    names = open_cache(photos, tmp_path / "cache.u8").names
+    assert "9.png" in names
+    assert not {"strange.png", "._1.png"} & set(names)
+    listing = list_pictures(photos)
+    assert ([entry.path.name for entry in listing.left_out], listing.hidden) == (["strange.png"], 1)
+
+
+def test_a_lock_that_is_somebodys_file(tmp_path: Path, photos: Path) -> None:
+    (tmp_path / "cache.u8.lock").write_text("mine")
+    with pytest.raises(InputError, match=r"cache\.u8\.lock: expected an empty file"):
         open_cache(photos, tmp_path / "cache.u8")
+    assert sorted(os.listdir(tmp_path)) == ["cache.u8.lock", "photos"]
 
 
 # the cache
