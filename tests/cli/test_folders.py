@@ -217,7 +217,7 @@ def test_a_full_disk_behind_stdout(tmp_path: Path, bundle_path: Path, arguments:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("--version",), ("doctor",), ("info",), ("inspect", "BUNDLE"), ("engines", "trtexec", "BUNDLE")],
+    [("--help",), ("--version",), ("doctor",), ("inspect", "BUNDLE"), ("engines", "trtexec", "BUNDLE")],
 )
 def test_a_reader_that_leaves(tmp_path: Path, bundle_path: Path, arguments: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
