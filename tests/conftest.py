@@ -20,6 +20,9 @@ from PIL import Image as Pil
 from s2c_deploy.engine.host import Host, this_host
 from s2c_deploy.image import Pixels, read_image
 
+# A job in the background of a shell ignores Ctrl-C, and so would everything that it starts: here it is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests that import ONNX Runtime themselves send nothing either.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 ROOT = Path(__file__).resolve().parent.parent

@@ -140,7 +140,6 @@ def open_runner(
     threads: 0 lets the engine choose; channels_last: PyTorch's memory layout (other engines choose their own);
     precision: one of PRECISIONS.  EngineError when the engine cannot run the graph in that precision here.
     """
-    graph = OnnxGraph.read(graph) if isinstance(graph, Path) else graph
     if precision not in PRECISIONS:
         raise InputError(f"precision: expected {' or '.join(PRECISIONS)}, found {precision!r}")
     if backend not in BACKENDS or backend in ENGINE_BACKENDS:
@@ -149,6 +148,7 @@ def open_runner(
     precision = "float32" if precision == "auto" else precision
     if precision == "float16":
         raise EngineError(f"{backend} runs no FP16 graphs", hint="FP16 is what TensorRT engines are built in")
+    graph = OnnxGraph.read(graph) if isinstance(graph, Path) else graph
     if backend == "openvino":
         from s2c_deploy.runtime.openvino_runner import OpenVinoRunner
 
