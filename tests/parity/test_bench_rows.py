@@ -17,7 +17,7 @@ from s2c_deploy.bench.result import RowResult
 from s2c_deploy.bench.rows import Opener, Row, known_rows, open_engine
 from s2c_deploy.bench.stages import StagedCodec
 from s2c_deploy.codec import Codec, Pixels
-from s2c_deploy.errors import EngineError, InputError
+from s2c_deploy.errors import InputError
 from s2c_deploy.runtime.onnxruntime_runner import OnnxRuntimeRunner
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "export" / "conv-tiny"
@@ -234,5 +234,5 @@ def test_pictures_that_cannot_be_coded_are_an_error(bundle_path: Path) -> None:
         bundle=bundle_path, rows=(known_rows()["onnxruntime"],), left_out={},
         sources=(Source(name="grey", pixels=np.zeros((64, 64, 1), np.uint8)),),
     )  # fmt: skip
-    with pytest.raises(EngineError, match="cannot code the pictures"):
+    with pytest.raises(InputError, match="expected uint8 of height x width x 3"):
         run_benchmark(request)
