@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import gpu_day_measure
-from benchmarks.gpu_day_exchange import Context, Record, checked_backend, load_coded, save_coded
-from s2c_deploy.bundle import copy_files, exact_graphs, graph_names, load_arrays, open_bundle
+from benchmarks.gpu_day_exchange import Context, Record, checked_backend, load_coded, own_arrays, save_coded
+from s2c_deploy.bundle import copy_files, exact_graphs, graph_names, open_bundle
 from s2c_deploy.codec import Codec, Pixels
 from s2c_deploy.engine.host import this_host
 from s2c_deploy.errors import EngineError, S2CError
@@ -150,7 +150,7 @@ def build(context: Context, record: Record) -> None:
     if context.dry_run:
         options |= {"compute_capabilities": ["8.6"], "graphs": ["h_a"]}
     else:
-        options["answers"] = load_arrays(context.work / "answers.npz")
+        options["answers"] = own_arrays(context.work / "answers.npz")
     library = load_library("tensorrt-rtx" if context.dry_run else context.target)
     record.set(library=f"{library.target} {library.version}")
     # Graph by graph: one that cannot be built does not keep the others from being built.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -73,15 +74,13 @@ def test_what_a_rehearsal_finds(rehearsal: Path) -> None:
 
 def test_a_picture_that_decodes_wrongly_is_found(rehearsal: Path, tmp_path: Path) -> None:
     """One symbol of what the GPU is said to have coded is changed: the CPU's step must fail, and name it."""
-    (file,) = (rehearsal / "work" / "coded-gpu").glob("*.npz")
-    coded, kept = load_coded(file), file.read_bytes()
-    try:
-        coded.symbols[3][0, 0, 0, 0] += 1
-        save_coded(file, coded)
-        plan, steps = parsed(["--dry-run", "--out", str(rehearsal), "--steps", "cpu-decodes", "--qualities", "5"])
-        found = run_steps(plan, steps)["steps"]["cpu-decodes"]
-    finally:
-        file.write_bytes(kept)
+    folder = Path(shutil.copytree(rehearsal, tmp_path / "copy"))
+    (file,) = (folder / "work" / "coded-gpu").glob("*.npz")
+    coded = load_coded(file)
+    coded.symbols[3][0, 0, 0, 0] += 1
+    save_coded(file, coded)
+    plan, steps = parsed(["--dry-run", "--out", str(folder), "--steps", "cpu-decodes", "--qualities", "5"])
+    found = run_steps(plan, steps)["steps"]["cpu-decodes"]
     assert found["status"] == "failed"
     assert "coded-gpu on" in found["error"]
     assert "1 symbols differ" in found["error"]
