@@ -6,8 +6,16 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from s2c_deploy.errors import EngineError, InputError
+
+
+class NotCopied:
+    """What holds native memory: a copy of it would free that memory twice."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} holds native memory and cannot be copied or pickled: make another one")
 
 
 class Lifetime:

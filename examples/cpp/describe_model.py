@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from s2c_deploy.bundle import Bundle, exact_graphs, graph_names, load_arrays, open_bundle
+from s2c_deploy.bundle import Bundle, exact_graphs, graph_names, open_bundle
 from s2c_deploy.engine import EngineStore
 from s2c_deploy.engine.host import this_host
 from s2c_deploy.errors import EngineError, S2CError
 from s2c_deploy.files import atomic_write
-from s2c_deploy.manifest import KNOWN_ANSWERS
 from s2c_deploy.runtime.probe import known_probes
 
 
@@ -70,7 +69,7 @@ def answers(bundle: Bundle) -> Iterator[tuple[str, np.ndarray]]:
 
     Known answers may be batches; engines are built for one picture at a time.
     """
-    arrays = load_arrays(bundle.path / KNOWN_ANSWERS)
+    arrays = bundle.known_answers()
     for graph in exact_graphs(bundle.config):
         for probe in known_probes(graph, arrays, exact=True):
             tensors = [("in", *item) for item in probe.inputs.items()]

@@ -24,7 +24,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,7 @@ import numpy.typing as npt
 from s2c_deploy.entropy.native import Buffer, DecoderInfo, EncodeOptions, as_bytes, library
 from s2c_deploy.entropy.tables import FrequencyTables
 from s2c_deploy.errors import BitstreamError, BundleError, EngineError, InputError, OutOfMemoryError
-from s2c_deploy.lifetime import Lifetime
+from s2c_deploy.lifetime import Lifetime, NotCopied
 
 MAX_LANES_LOG2, MAX_PARTS_LOG2 = 6, 3
 MAX_THREADS = 4096
@@ -47,14 +47,7 @@ def _message(status: int) -> str:
     return str(library().s2c_strerror(status).decode("ascii"))
 
 
-class _Native:
-    """What holds native memory."""
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} holds native memory and cannot be copied or pickled: make another one")
-
-
-class Tables(_Native):
+class Tables(NotCopied):
     """Frequency tables in the form the C coder reads: checked once, read-only, shared among threads.
 
     Raises :class:`BundleError` if the C library refuses them, :class:`EngineError` if the library is missing or the
@@ -160,7 +153,7 @@ def _check_threads(threads: object) -> None:
         raise InputError(f"threads must be 0 to {MAX_THREADS}, found {threads!r:.40}")
 
 
-class Encoder(_Native):
+class Encoder(NotCopied):
     """Collects batches and codes them into one payload.
 
     The coder works backward from the last symbol, so nothing is coded before :meth:`finish`; until then the
@@ -254,7 +247,7 @@ def _payload_error(status: int, size: int, info: DecoderInfo | None) -> Bitstrea
     return BitstreamError(field, expected=expected, found=found + ")")
 
 
-class Decoder(_Native):
+class Decoder(NotCopied):
     """Decodes one payload, batch by batch; with up to ``threads`` threads if it is large enough to have parts.
 
     Raises :class:`BitstreamError` if the head of the payload is malformed.  After any error the decoder

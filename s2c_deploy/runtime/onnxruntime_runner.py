@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from s2c_deploy.engine.profiles import DEFAULT_PROFILE
-from s2c_deploy.errors import DependencyError, EngineError, OutOfMemoryError
+from s2c_deploy.errors import DependencyError, EngineError
 from s2c_deploy.onnx_graph import OnnxGraph
 from s2c_deploy.runtime.backends import PROVIDERS
-from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec, lacks_memory
+from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec, cannot_load
 from s2c_deploy.runtime.silent import import_onnxruntime
 
 ort = import_onnxruntime()
@@ -56,9 +56,7 @@ def _session(graph: OnnxGraph, wanted: tuple[str, ...], threads: int) -> Any:
         chosen = [(name, provider_options(name, inputs)) for name in wanted]
         session = ort.InferenceSession(graph.data, options, providers=chosen)
     except Exception as error:
-        if lacks_memory(error):
-            raise OutOfMemoryError(f"{graph.name} on ONNX Runtime") from error
-        raise EngineError(f"ONNX Runtime cannot load {graph.name}: {error}") from error
+        raise cannot_load(graph.name, "ONNX Runtime", error) from error
     # A session that fails while it runs would open another one on the CPU.
     session.disable_fallback()
     return session

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from s2c_deploy.errors import EngineError, OutOfMemoryError
+from s2c_deploy.errors import EngineError
 from s2c_deploy.onnx_graph import OnnxGraph
-from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec, lacks_memory
+from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec, cannot_load
 from s2c_deploy.runtime.silent import import_openvino
 
 ov = import_openvino()
@@ -59,9 +59,7 @@ class OpenVinoRunner(Runner):
             source = core.read_model(self._graph.data, b"")
             model = core.compile_model(source, "CPU", self._config)
         except Exception as error:
-            if lacks_memory(error):
-                raise OutOfMemoryError(f"{self._graph.name} on OpenVINO") from error
-            raise EngineError(f"OpenVINO cannot load {self._graph.name}: {error}") from error
+            raise cannot_load(self._graph.name, "OpenVINO", error) from error
         # Compiling merges tensors and with them their names; the order of inputs and outputs stays the file's.
         return _Compiled(
             model=model,
@@ -77,8 +75,8 @@ class OpenVinoRunner(Runner):
             compiled = self._compiled
         ordered = {i: inputs[spec.name] for i, spec in enumerate(self.inputs)}
         try:
-            request = compiled.idle.pop() if compiled.idle else compiled.model.create_infer_request()
-        except IndexError:  # another thread took the last one
+            request = compiled.idle.pop()
+        except IndexError:  # all are in use
             request = compiled.model.create_infer_request()
         try:
             results = request.infer(ordered, share_inputs=True, share_outputs=False)

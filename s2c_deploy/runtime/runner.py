@@ -10,12 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from s2c_deploy.errors import EngineError, OutOfMemoryError, S2CError
+from s2c_deploy.lifetime import NotCopied
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -62,6 +63,13 @@ class CallTimes(NamedTuple):
     enqueue: float
 
 
+def cannot_load(graph: str, library: str, error: Exception) -> S2CError:
+    """A library's exception at loading a graph: OutOfMemoryError where memory did not suffice, else EngineError."""
+    if lacks_memory(error):
+        return OutOfMemoryError(f"{graph} on {library}")
+    return EngineError(f"{library} cannot load {graph}: {error}")
+
+
 _alive: weakref.WeakSet[Runner] = weakref.WeakSet()
 
 
@@ -75,7 +83,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_keep_for_ever)
 
 
-class Runner(ABC):
+class Runner(NotCopied, ABC):
     """One graph on one engine.
 
     backend: the name asked for; provider: what really runs, as the engine reports it; precision: of its arithmetic.
@@ -145,9 +153,6 @@ class Runner(ABC):
     def close(self) -> None:
         """Frees what the engine holds; the default has nothing to free."""
         return
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: open another one")
 
     def __enter__(self) -> Runner:
         return self

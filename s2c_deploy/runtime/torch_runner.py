@@ -17,9 +17,9 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 from torch.nn import functional as F
 
-from s2c_deploy.errors import EngineError, OutOfMemoryError
+from s2c_deploy.errors import EngineError
 from s2c_deploy.onnx_graph import OnnxGraph
-from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec, lacks_memory
+from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec, cannot_load
 
 #: The process that PyTorch was imported in.
 _HOME = os.getpid()
@@ -130,9 +130,7 @@ class TorchRunner(Runner):
         try:
             model = onnx.load_model_from_string(graph.data)
         except Exception as error:
-            if lacks_memory(error):
-                raise OutOfMemoryError(f"{graph.name} on PyTorch") from error
-            raise EngineError(f"PyTorch cannot load {graph.name}: {error}") from error
+            raise cannot_load(graph.name, "PyTorch", error) from error
         if not model.graph.output:
             raise EngineError(f"PyTorch cannot load {graph.name}: expected a graph, found none")
         unknown = sorted({node.op_type for node in model.graph.node} - set(_OPERATORS))
