@@ -10,12 +10,17 @@ from typing import Any
 
 import numpy as np
 import PIL.Image as Pil
+import pytest
 from PIL import ImageCms
+
+from s2c_deploy.errors import InputError
+from s2c_deploy.image import Image, decode_image
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 COLOURS = np.array(
     [(0, 0, 0), (255, 255, 255), (128, 128, 128), (20, 20, 20), (150, 120, 100), (90, 110, 130), (60, 50, 55)]
 )
+SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 Light = Callable[[Any], Any]
 
 D65 = (0.3127, 0.3290)
@@ -112,3 +117,20 @@ def assert_means(icc: bytes | None, primaries: Any, light: Light) -> None:
     assert icc is not None
     assert int.from_bytes(icc[:4], "big") == len(icc)
     assert abs(to_srgb(icc, COLOURS) - expected(primaries, light)).max() < 1.6
+
+
+def rows_of(found: Image) -> Any:
+    return [[tuple(pixel) for pixel in row] for row in found.pixels.tolist()]
+
+
+def refusal(data: bytes, **options: Any) -> str:
+    """What is said of a file that is refused; there is always a hint."""
+    with pytest.raises(InputError) as caught:
+        decode_image(data, **options)
+    assert caught.value.hint
+    return str(caught.value)
+
+
+def assert_srgb(data: bytes, **options: Any) -> None:
+    found = decode_image(data, **options)
+    assert (found.icc, found.dropped) == (None, ())

@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 import numpy as np
 import pytest
-from picture_files import saved
+from picture_files import refusal, rows_of, saved
 
-from s2c_deploy.errors import InputError
-from s2c_deploy.image import Image, decode_image
-
-
-def rows_of(found: Image) -> Any:
-    return [[tuple(pixel) for pixel in row] for row in found.pixels.tolist()]
-
-
-def refusal(data: bytes, **options: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        decode_image(data, **options)
-    assert caught.value.hint
-    return str(caught.value)
-
+from s2c_deploy.image import decode_image
 
 # --- Targa
 

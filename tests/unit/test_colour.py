@@ -20,34 +20,23 @@ from picture_files import (
     P3,
     PAL,
     SRGB,
+    SRGB_PROFILE,
     Light,
     assert_means,
+    assert_srgb,
     chunk,
     png,
+    refusal,
     saved,
     tiff,
     to_srgb,
 )
 from PIL import ImageCms
 
-from s2c_deploy.errors import InputError
 from s2c_deploy.image import Image, decode_image, encode_image, left_out
 from s2c_deploy.pictures.exif import says_adobe_rgb
 
 ROWS = [[(255, 0, 0), (0, 255, 0), (0, 0, 255)], [(0, 0, 0), (255, 255, 255), (9, 99, 199)]]
-SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def assert_srgb(data: bytes, **options: Any) -> None:
-    found = decode_image(data, **options)
-    assert (found.icc, found.dropped) == (None, ())
-
-
-def refusal(data: bytes, **options: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        decode_image(data, **options)
-    assert caught.value.hint
-    return str(caught.value)
 
 
 def cicp(*codes: int) -> bytes:

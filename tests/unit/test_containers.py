@@ -9,26 +9,14 @@ from typing import Any
 import numpy as np
 import PIL.Image as Pil
 import pytest
-from picture_files import png, saved, tiff
+from picture_files import png, refusal, rows_of, saved, tiff
 from PIL import ImageCms
 
-from s2c_deploy.errors import InputError
-from s2c_deploy.image import Image, decode_image
+from s2c_deploy.image import decode_image
 
 ROWS = [[(255, 0, 0), (0, 255, 0), (0, 0, 255)], [(0, 0, 0), (255, 255, 255), (9, 99, 199)]]
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 EXIF = b"II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x010F, 2, 4, b"Cam\0", 0)
-
-
-def rows_of(found: Image) -> Any:
-    return [[tuple(pixel) for pixel in row] for row in found.pixels.tolist()]
-
-
-def refusal(data: bytes, **options: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        decode_image(data, **options)
-    assert caught.value.hint
-    return str(caught.value)
 
 
 # --- JPEG

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from picture_files import chunk, png, saved
+from picture_files import chunk, png, refusal, saved
 
 from s2c_deploy.errors import InputError
 from s2c_deploy.image import decode_image, read_image
@@ -19,13 +19,6 @@ from s2c_deploy.pictures.isobmff import whole_size
 from s2c_deploy.pictures.jpeg import MAX_SCANS, MAX_SEGMENTS, read_jpeg
 
 PIXELS = np.random.default_rng(2).integers(0, 256, (40, 50, 3), np.uint8)
-
-
-def refusal(data: bytes, **options: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        decode_image(data, **options)
-    assert caught.value.hint
-    return str(caught.value)
 
 
 def sparse(path: Path, head: bytes, size: int) -> Path:

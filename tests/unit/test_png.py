@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from picture_files import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, chunk, png, saved
+from picture_files import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, chunk, png, refusal, saved
 from PIL import ImageCms, PngImagePlugin
 
 from s2c_deploy.bitstream import MAX_METADATA
-from s2c_deploy.errors import InputError
 from s2c_deploy.image import decode_image
 
 ROWS = [[(255, 0, 0), (0, 255, 0), (0, 0, 255)], [(0, 0, 0), (255, 255, 255), (9, 99, 199)]]
@@ -22,13 +21,6 @@ BOMB = zlib.compress(bytes(4 * MAX_METADATA))
 
 def rows_of(data: bytes, **options: Any) -> Any:
     return [[tuple(pixel) for pixel in row] for row in decode_image(data, **options).pixels.tolist()]
-
-
-def refusal(data: bytes, **options: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        decode_image(data, **options)
-    assert caught.value.hint
-    return str(caught.value)
 
 
 def profile_chunk(profile: bytes) -> bytes:

@@ -16,34 +16,22 @@ from picture_files import (
     LINEAR,
     P3,
     SRGB,
+    SRGB_PROFILE,
     Light,
     assert_means,
+    assert_srgb,
+    refusal,
     saved,
     srgb_decode,
     srgb_encode,
     tiff,
     to_srgb,
 )
-from PIL import ImageCms
 
 from s2c_deploy.bitstream import MAX_METADATA
-from s2c_deploy.errors import InputError
 from s2c_deploy.image import decode_image
 
 ROWS = [[(255, 0, 0), (0, 255, 0), (0, 0, 255)], [(0, 0, 0), (255, 255, 255), (9, 99, 199)]]
-SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def assert_srgb(data: bytes, **options: Any) -> None:
-    found = decode_image(data, **options)
-    assert (found.icc, found.dropped) == (None, ())
-
-
-def refusal(data: bytes, **options: Any) -> str:
-    with pytest.raises(InputError) as caught:
-        decode_image(data, **options)
-    assert caught.value.hint
-    return str(caught.value)
 
 
 # --- grey profiles
