@@ -33,9 +33,9 @@ import torch
 from torch import Tensor
 
 from s2c_deploy.errors import InputError
-from s2c_deploy.export.checkpoint import Checkpoint, load_checkpoint
 from s2c_deploy.metrics import bd_rate
 from s2c_deploy.models import S2CModel
+from s2c_deploy.models.checkpoint import Checkpoint, load_checkpoint
 from s2c_deploy.models.cost import count_cost
 from s2c_deploy.presets import CHANNEL_AGGREGATIONS, VARIANTS, ModelConfig, model_config
 from s2c_deploy.train import TrainSettings, hold_out, open_cache, train

@@ -30,10 +30,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.coder_peers import Coder, Image, available
-from s2c_deploy.bench import environment
 from s2c_deploy.entropy import FrequencyTables, gaussian_tables
-from s2c_deploy.evaluation.evaluate import processor
 from s2c_deploy.evaluation.measure import ideal_bits as code_length
+from s2c_deploy.report import environment
+from s2c_deploy.report.environment import processor
 from s2c_deploy.runtime.backends import installed_version
 
 WAYS, CLOCKS = ("encode", "decode"), ("wall", "cpu")

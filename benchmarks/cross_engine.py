@@ -18,16 +18,16 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from s2c_deploy.bundle import Bundle, open_bundle
-from s2c_deploy.cli.benching import weights_of
-from s2c_deploy.export.checkpoint import load_checkpoint
+from s2c_deploy.cli.bench import weights_of
+from s2c_deploy.contract import MEAN_LIMIT, MEAN_STEPS, SCALE_LEVELS
+from s2c_deploy.formats.bundle import Bundle, open_bundle
 from s2c_deploy.image import read_image
 from s2c_deploy.listing import list_images
 from s2c_deploy.models import S2CModel
+from s2c_deploy.models.checkpoint import load_checkpoint
 from s2c_deploy.models.entropy_model import GroupContext
 from s2c_deploy.models.model import INDEX_GAIN
-from s2c_deploy.presets import MEAN_LIMIT, MEAN_STEPS, SCALE_LEVELS
-from s2c_deploy.verify import Agreement, cross_decode
+from s2c_deploy.verify.cross import Agreement, cross_decode
 
 
 def _coded(parameters: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,15 +22,16 @@ import numpy as np
 import onnx
 from rich.progress import track
 
-from s2c_deploy.bundle import Bundle, open_bundle
-from s2c_deploy.codec import Codec, Pixels
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.codec import Codec
+from s2c_deploy.codec.networks import Networks
 from s2c_deploy.export.precision.half import LIMIT_DB
 from s2c_deploy.export.precision.rounding import rounded_graph
+from s2c_deploy.formats.bundle import Bundle, open_bundle
+from s2c_deploy.formats.manifest import FLOAT_GRAPHS
 from s2c_deploy.image import read_image
 from s2c_deploy.listing import list_images
-from s2c_deploy.manifest import FLOAT_GRAPHS
 from s2c_deploy.metrics import bd_rate, psnr
-from s2c_deploy.networks import Networks
 from s2c_deploy.runtime import open_runner
 
 Row = dict[str, Any]

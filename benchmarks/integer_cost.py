@@ -18,12 +18,12 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
-from s2c_deploy.export.checkpoint import load_checkpoint
+from s2c_deploy.contract import ALIGNMENT
 from s2c_deploy.image import read_image
 from s2c_deploy.listing import list_images
 from s2c_deploy.metrics import bd_rate
 from s2c_deploy.models import S2CModel
-from s2c_deploy.presets import ALIGNMENT
+from s2c_deploy.models.checkpoint import load_checkpoint
 from s2c_deploy.quantize import exact_model
 
 

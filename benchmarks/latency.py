@@ -27,10 +27,10 @@ from s2c_deploy.bench.cases import of_sizes, parse_size, photographs
 from s2c_deploy.bench.result import RowResult, Series, as_record, from_record
 from s2c_deploy.bench.rows import choose_rows
 from s2c_deploy.bench.tables import ranked, stage_means
-from s2c_deploy.cli.benching import weights_of
-from s2c_deploy.engine.host import usable_processors
-from s2c_deploy.evaluation.tables import Table
+from s2c_deploy.cli.bench import weights_of
 from s2c_deploy.files import atomic_write
+from s2c_deploy.host import usable_processors
+from s2c_deploy.report.table import Table
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results" / s2c_deploy.__version__

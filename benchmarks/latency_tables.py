@@ -15,8 +15,8 @@ import s2c_deploy
 from benchmarks.latency import entropy_table, read_runs, sizes_table, threads_table
 from s2c_deploy.bench.result import Benchmark, Measured, RowResult
 from s2c_deploy.bench.tables import best_of, ranked
-from s2c_deploy.evaluation.tables import Table, markdown
 from s2c_deploy.files import atomic_write
+from s2c_deploy.report.table import Table, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / s2c_deploy.__version__

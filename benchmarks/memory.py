@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from s2c_deploy import Codec
 from s2c_deploy.bench.cases import of_sizes, photographs
-from s2c_deploy.evaluation.tables import Table, markdown
+from s2c_deploy.report.table import Table, markdown
 from s2c_deploy.runtime import backend_status
 
 #: Column: picture's size and tile; the first decodes nothing.
@@ -30,7 +30,7 @@ _DECODE = """
 import sys
 from s2c_deploy import Codec
 from s2c_deploy.bench.worker import memory
-from s2c_deploy.bundle import exact_graphs
+from s2c_deploy.formats.bundle import exact_graphs
 bundle, backend, threads, *streams = sys.argv[1:]
 with Codec.open(bundle, backend, threads=int(threads)) as codec:
     codec.load(encoder=False)

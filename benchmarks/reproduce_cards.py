@@ -21,11 +21,12 @@ from s2c_deploy import __version__
 from s2c_deploy.evaluation import Evaluation, Request, evaluate_folder
 from s2c_deploy.evaluation.reference import known_dataset
 from s2c_deploy.evaluation.report import write_json
-from s2c_deploy.evaluation.tables import Table, bd_rate_table, markdown, notes, over_ideal, size_table
-from s2c_deploy.export.checkpoint import load_checkpoint
+from s2c_deploy.evaluation.tables import bd_rate_table, notes, over_ideal, size_table
 from s2c_deploy.export.exporter import export_bundle
 from s2c_deploy.files import atomic_write
 from s2c_deploy.listing import list_images
+from s2c_deploy.models.checkpoint import load_checkpoint
+from s2c_deploy.report.table import Table, markdown
 
 WEIGHTS, RESULTS = Path("export"), Path("benchmarks/results") / __version__
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"

@@ -18,7 +18,7 @@ from pytorch_optimizer import SOAP
 from torch import Tensor
 from torch.nn import Parameter
 
-from s2c_deploy.export.checkpoint import load_checkpoint
+from s2c_deploy.models.checkpoint import load_checkpoint
 from s2c_deploy.train.optimizer import Optimizer, make_optimizer
 from s2c_deploy.train.soap import matrix_view
 

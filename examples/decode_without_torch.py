@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from s2c_deploy import Codec
-from s2c_deploy.bitstream import parse
 from s2c_deploy.errors import S2CError
 from s2c_deploy.files import atomic_write
+from s2c_deploy.formats.bitstream import parse
 from s2c_deploy.image import Image, read_image, write_image
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from s2c_deploy.codec import Codec
+    from s2c_deploy.codec.codec import Codec
 
 __all__ = ["Codec", "__version__"]
 __version__ = "0.1.0"
@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     """Loads the codec, and numpy with it, when it is asked for: ``s2c-deploy --help`` needs neither."""
     if name == "Codec":
-        from s2c_deploy.codec import Codec
+        from s2c_deploy.codec.codec import Codec
 
         return Codec
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

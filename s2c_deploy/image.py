@@ -12,13 +12,12 @@ import numpy as np
 import PIL.Image as Pil
 from PIL import ImageColor
 
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.contract import MAX_PIXELS
 from s2c_deploy.errors import InputError, OutOfMemoryError
 from s2c_deploy.files import atomic_write, cannot_write
 from s2c_deploy.pictures.exif import EXIF_PREFIX, has_inner_directories, tiff_tags
 from s2c_deploy.pictures.reading import open_regular, read_picture
-from s2c_deploy.presets import MAX_PIXELS
-
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 READ_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".webp", ".avif"}

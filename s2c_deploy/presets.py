@@ -34,33 +34,6 @@ OBJECTIVES: dict[str, tuple[float, ...]] = {
     "ms-ssim": (2.40, 4.58, 8.73, 16.64, 31.73, 60.50, 115.37, 220.00),
 }
 
-#: Side to which pictures are padded: the hyper-latent is at 1/64.
-ALIGNMENT = 64
-LATENT_STRIDE = 16
-HYPER_STRIDE = 64
-
-#: What the networks, the codec and a bundle agree on.  Scale indexes are 0..63; means are in 1/16 steps, up to 2047
-#: whole symbols; hyper-latent symbols stay in the range that h_s is proven for, latent ones in the coder's.
-SCALE_LEVELS = 64
-MEAN_STEPS, MEAN_LIMIT = 16, 2047
-Z_LIMIT, SYMBOL_LIMIT = 127, 32767
-#: Ranges of the exact graphs' inputs.  z_hat: the decoder refuses more.  y_prev, y_cur: 16 * 32767 of a symbol and
-#: 32752 of a mean.  hyper and features: what h_s and the anchor graphs clip their outputs to.
-_LARGEST_LATENT = MEAN_STEPS * (SYMBOL_LIMIT + MEAN_LIMIT)
-EXACT_INPUTS = {
-    "z_hat": (-Z_LIMIT, Z_LIMIT),
-    "hyper": (0, 255),
-    "features": (-(2**15) + 1, 2**15 - 1),
-    "y_prev": (-_LARGEST_LATENT, _LARGEST_LATENT),
-    "y_cur": (-_LARGEST_LATENT, _LARGEST_LATENT),
-}
-#: Sums of integers below this are exact in float32.
-EXACT_LIMIT = 2**24
-#: Larger pictures, and larger tiles, are refused before anything is allocated, unless the caller says otherwise.  A
-#: pixel of a picture is 3 bytes, one of a tile some 630 while its networks run (S2C-Conv `small`): 0.4 and 21 GB.
-MAX_PIXELS = 2**27
-MAX_TILE_PIXELS = 2**25
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:

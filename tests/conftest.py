@@ -17,8 +17,9 @@ from commands import Run, runner
 from hypothesis import core, settings
 from PIL import Image as Pil
 
-from s2c_deploy.engine.host import Host, this_host
-from s2c_deploy.image import Pixels, read_image
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.host import Host, this_host
+from s2c_deploy.image import read_image
 
 # A job in the background of a shell ignores Ctrl-C, and so would everything that it starts: here it is tested.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -121,8 +122,8 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory, small_photograph: Pixe
 
     Read-only by agreement: a test that damages a bundle copies it first.
     """
-    from s2c_deploy.export.checkpoint import load_checkpoint
     from s2c_deploy.export.exporter import export_bundle
+    from s2c_deploy.models.checkpoint import load_checkpoint
 
     folder = tmp_path_factory.mktemp("bundles")
     (folder / "photographs").mkdir()

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from s2c_deploy.engine.profiles import Profile
+from s2c_deploy.runtime.profiles import Profile
 
 ERRORS = {0: b"no error", 2: b"out of memory", 400: b"invalid resource handle", 900: b"operation not permitted"}
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from s2c_deploy.export.checkpoint import Checkpoint
 from s2c_deploy.models import S2CModel
+from s2c_deploy.models.checkpoint import Checkpoint
 from s2c_deploy.presets import ModelConfig
 from s2c_deploy.quantize import activation_ranges
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from s2c_deploy.bundle import Bundle, exact_graphs, graph_names, open_bundle
-from s2c_deploy.engine import EngineStore
-from s2c_deploy.engine.host import this_host
 from s2c_deploy.errors import EngineError, S2CError
 from s2c_deploy.files import atomic_write
+from s2c_deploy.formats.bundle import Bundle, exact_graphs, graph_names, open_bundle
+from s2c_deploy.host import this_host
 from s2c_deploy.runtime.probe import known_probes
+from s2c_deploy.tensorrt import EngineStore
 
 
 def graph_lines(bundle: Bundle, target: str, precision: str) -> Iterator[str]:

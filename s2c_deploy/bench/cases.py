@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from s2c_deploy.bitstream import round_quality
-from s2c_deploy.codec import Pixels
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.contract import MAX_PIXELS
 from s2c_deploy.errors import InputError
+from s2c_deploy.formats.bitstream import round_quality
 from s2c_deploy.image import read_image
 from s2c_deploy.listing import list_images, name_of
-from s2c_deploy.presets import MAX_PIXELS
 
 #: Names of sizes, width x height.
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080), "2k": (2048, 1080), "4k": (3840, 2160), "8k": (7680, 4320)}

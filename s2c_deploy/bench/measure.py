@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from s2c_deploy.bench import environment
 from s2c_deploy.bench.cases import Case, Source, group
 from s2c_deploy.bench.parity import judge
 from s2c_deploy.bench.result import Benchmark, Measured, RowResult, Series, Throughput
-from s2c_deploy.bench.rows import Row, known_rows
+from s2c_deploy.bench.row import Row
+from s2c_deploy.bench.rows import known_rows
 from s2c_deploy.bench.worker import Coded, Decoded, Job, Opened, RowLostError, Sample, Setup, Worker
-from s2c_deploy.bundle import open_bundle
-from s2c_deploy.engine.host import usable_processors
 from s2c_deploy.errors import EngineError, InputError
 from s2c_deploy.files import no_room_for, temporary_folder
+from s2c_deploy.formats.bundle import open_bundle
+from s2c_deploy.host import usable_processors
+from s2c_deploy.report import environment
 from s2c_deploy.runtime import choose_backend
 from s2c_deploy.runtime.runner import CallTimes
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2c_deploy.codec import Pixels
-from s2c_deploy.latent import Symbols
+from s2c_deploy.arrays import Pixels, Symbols
 from s2c_deploy.metrics import psnr
 
 #: Stands for equal pictures, whose PSNR is infinite, in figures and JSON.

@@ -8,7 +8,7 @@ from typing import Any
 from s2c_deploy.bench.result import Benchmark, Measured
 from s2c_deploy.bench.stages import STAGES
 from s2c_deploy.bench.tables import ranked, stage_means
-from s2c_deploy.evaluation.plot import COLORS, rendered, svg_element
+from s2c_deploy.report.figure import COLORS, rendered, svg_element
 
 
 def latency_svg(benchmark: Benchmark, case: Measured, operation: str) -> str:

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s2c_deploy.arrays import Pixels
 from s2c_deploy.bench.compressai_import import import_compressai
 from s2c_deploy.bench.stages import StageClock
 from s2c_deploy.bench.torch_rows import same_weights
-from s2c_deploy.bundle import open_bundle
-from s2c_deploy.codec import Pixels
+from s2c_deploy.contract import ALIGNMENT, HYPER_STRIDE, MEAN_LIMIT, MEAN_STEPS, SCALE_LEVELS, Z_LIMIT
 from s2c_deploy.export.exporter import deployed_gains
+from s2c_deploy.formats.bundle import open_bundle
 from s2c_deploy.models.entropy_model import pack_anchors, pack_nonanchors, unpack
 from s2c_deploy.models.model import INDEX_GAIN, SCALE_MIN, SCALE_STEP, S2CModel
-from s2c_deploy.presets import ALIGNMENT, HYPER_STRIDE, MEAN_LIMIT, MEAN_STEPS, SCALE_LEVELS, Z_LIMIT
 
 _HEADER = struct.Struct("<HHfI")  # width, height, quality, bytes of z
 

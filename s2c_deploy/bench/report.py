@@ -11,9 +11,9 @@ from s2c_deploy.bench.plot import latency_svg, sizes_svg, stages_svg
 from s2c_deploy.bench.result import Benchmark, RowResult
 from s2c_deploy.bench.statistics import ratio_interval
 from s2c_deploy.errors import InputError
-from s2c_deploy.evaluation.report import html_page, html_table
-from s2c_deploy.evaluation.tables import Table
 from s2c_deploy.files import write_text
+from s2c_deploy.report.page import html_page, html_table
+from s2c_deploy.report.table import Table
 
 #: Where these differ, two runs measured different things.
 _SAME = ("processor", "usable_processors", "governor", "fingerprint", "commit", "versions", "variables")

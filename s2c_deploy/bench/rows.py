@@ -4,71 +4,23 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Protocol
 
-from s2c_deploy.bench.parity import LIMITS, OTHER_SYMBOLS, Limits
-from s2c_deploy.bench.stages import StageClock, StagedCodec, TimedNetworks
-from s2c_deploy.bundle import open_bundle
-from s2c_deploy.codec import Pixels
+from s2c_deploy.bench.row import Pipeline, Row, TorchWay
+from s2c_deploy.bench.stages import StageClock, TimedCodec, TimedNetworks
 from s2c_deploy.errors import InputError
+from s2c_deploy.formats.bundle import open_bundle
 from s2c_deploy.runtime import BACKENDS, ENGINE_BACKENDS, GPU_BACKENDS, backend_status
-from s2c_deploy.runtime.backends import PROVIDERS
-
-Kind = Literal["engine", "pytorch", "reference"]
+from s2c_deploy.runtime.providers import PROVIDERS
 
 
-class Pipeline(Protocol):
-    """Pixels to bytes and back, with a clock inside."""
-
-    clock: StageClock
-
-    def encode(self, pixels: Pixels, quality: float) -> bytes: ...
-
-    def decode(self, data: bytes) -> Pixels: ...
-
-    def close(self) -> None: ...
-
-
-#: Opens a row: bundle folder, model folder or None, threads.
-Opener = Callable[[Path, Path | None, int], Pipeline]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One way to run the codec.
-
-    wants: what the provider of every graph must name, else the row is reported as what really ran; precision: of g_s;
-    own_streams: it cannot read the others' streams, and codes the pictures itself; gpu: that it runs on one; obstacle:
-    why it cannot run here; reluctance: why ``auto`` leaves it out, though it can.  ``open`` goes to another process: a
-    function of a module.
-    """
-
-    name: str
-    kind: Kind
-    description: str
-    open: Opener
-    wants: str
-    precision: str = "float32"
-    own_streams: bool = False
-    gpu: bool = False
-    obstacle: str | None = None
-    reluctance: str | None = None
-
-    @property
-    def limits(self) -> Limits:
-        """How far its pictures may be from the encoder's."""
-        return OTHER_SYMBOLS if self.own_streams else LIMITS[self.precision]
-
-
-def open_engine(bundle: Path, weights: Path | None, threads: int, *, backend: str, synthesis: str) -> StagedCodec:
+def open_engine(bundle: Path, weights: Path | None, threads: int, *, backend: str, synthesis: str) -> TimedCodec:
     """The codec on one of the runtime's backends, every graph open."""
     opened = open_bundle(bundle)
-    return StagedCodec(opened, TimedNetworks(opened, backend, StageClock(), threads=threads, synthesis=synthesis))
+    return TimedCodec(opened, TimedNetworks(opened, backend, StageClock(), threads=threads, synthesis=synthesis))
 
 
 def open_torch(bundle: Path, weights: Path | None, threads: int, *, way: TorchWay) -> Pipeline:
@@ -82,15 +34,6 @@ def open_reference(bundle: Path, weights: Path | None, threads: int) -> Pipeline
     from s2c_deploy.bench import reference_pipeline
 
     return reference_pipeline.open_reference(bundle, weights, threads)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TorchWay:
-    """How PyTorch runs the model's modules: memory layout, precision of g_s (autocast), whether g_s is compiled."""
-
-    channels_last: bool = False
-    precision: str = "float32"
-    compiled: bool = False
 
 
 def known_rows() -> dict[str, Row]:

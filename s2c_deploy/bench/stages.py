@@ -1,7 +1,7 @@
 """Where the time of a picture goes: the codec as it is, with a clock around its parts.
 
-The codec holds no timers.  The benchmark hands it networks whose runners stop a clock, and overrides the steps between
-which the clock must change hands.  Times are exclusive: a stage that calls another stands still meanwhile, so that
+The codec holds no timers.  The benchmark hands it networks, a coder of tiles and a walk of the latent that stop a
+clock.  Times are exclusive: a stage that calls another stands still meanwhile, so that
 stages add up to the whole.
 """
 
@@ -14,13 +14,15 @@ from typing import cast
 
 import numpy as np
 
-from s2c_deploy.bitstream import Tile, parse
-from s2c_deploy.bundle import Bundle
-from s2c_deploy.codec import Codec, Pixels
+from s2c_deploy.arrays import FloatArray, Indexes, Pixels, Symbols
+from s2c_deploy.codec.codec import Codec
+from s2c_deploy.codec.latent import LatentCoder
+from s2c_deploy.codec.networks import Networks
+from s2c_deploy.codec.tiles import TileCoder
 from s2c_deploy.entropy.coder import Decoder, Encoder
-from s2c_deploy.latent import Indexes, LatentCoder, Symbols
-from s2c_deploy.networks import Networks
-from s2c_deploy.runtime.runner import CallTimes, FloatArray, Runner
+from s2c_deploy.formats.bitstream import Tile, parse
+from s2c_deploy.formats.bundle import Bundle
+from s2c_deploy.runtime.runner import CallTimes, Runner
 
 #: Stages of either direction, in the order of the work.  read: file to bytes; parse: container and checksums; entropy:
 #: the coder; contexts: h_s and the context networks; latents: integers and floats between coder and networks; colour:
@@ -142,10 +144,12 @@ class _TimedDecoder:
             self._decoder.finish()
 
 
-class _StagedLatents(LatentCoder):
-    def __init__(self, bundle: Bundle, networks: TimedNetworks) -> None:
+class TimedLatents(LatentCoder):
+    """The walk with a clock; everything coded is recorded."""
+
+    def __init__(self, bundle: Bundle, networks: Networks, clock: StageClock) -> None:
         super().__init__(bundle, networks)
-        self._clock = networks.clock
+        self._clock = clock
 
     def encode(self, y: FloatArray, z: FloatArray, quality: float, encoder: Encoder) -> FloatArray:
         with self._clock.stage("latents"):
@@ -159,33 +163,43 @@ class _StagedLatents(LatentCoder):
             return super().decode(cast(Decoder, _TimedDecoder(decoder, self._clock)), rows, columns, quality)
 
 
-class StagedCodec(Codec):
-    """The codec with a clock: the same work, step by step."""
+class TimedTiles(TileCoder):
+    """The coder of tiles with a clock."""
+
+    def __init__(self, bundle: Bundle, networks: TimedNetworks) -> None:
+        super().__init__(bundle, networks, latents=TimedLatents(bundle, networks, networks.clock))
+        self._clock = networks.clock
+
+    def encode(self, image: Pixels, quality: float, encoder: Encoder) -> FloatArray:
+        with self._clock.stage("colour"):
+            return super().encode(image, quality, encoder)
+
+    def decode(self, payload: bytes, part: Tile, quality: float) -> FloatArray:
+        with self._clock.stage("entropy"):
+            return super().decode(payload, part, quality)
+
+
+class TimedCodec:
+    """A codec of timed parts: the same work, step by step."""
 
     def __init__(self, bundle: Bundle, networks: TimedNetworks, *, max_pixels: int | None = None) -> None:
-        super().__init__(bundle, networks, max_pixels=max_pixels)
-        self.clock, self._latents = networks.clock, _StagedLatents(bundle, networks)
-        self.runners = networks.running
+        self.codec = Codec(bundle, networks, tiles=TimedTiles(bundle, networks), max_pixels=max_pixels)
+        self.clock, self.runners, self._max_pixels = networks.clock, networks.running, max_pixels
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A picture to its stream; what is left of the outer stage is the coder's and the container's."""
         with self.clock.stage("entropy"):
-            return self.compress(pixels, quality)
+            return self.codec.compress(pixels, quality)
 
     def decode(self, data: bytes) -> Pixels:
         """A stream to its picture; what is left of the outer stage is cropping, rounding and copying."""
         with self.clock.stage("parse"):
             stream = parse(data, max_pixels=self._max_pixels)
         with self.clock.stage("colour"):
-            return self.decompress_stream(stream)
+            return self.codec.decompress_stream(stream)
 
-    def _encode_tile(self, image: Pixels, quality: float, encoder: Encoder) -> FloatArray:
-        with self.clock.stage("colour"):
-            return super()._encode_tile(image, quality, encoder)
-
-    def _decode_tile(self, payload: bytes, part: Tile, quality: float) -> FloatArray:
-        with self.clock.stage("entropy"):
-            return super()._decode_tile(payload, part, quality)
+    def close(self) -> None:
+        self.codec.close()
 
 
 def flat(batches: list[Symbols]) -> Symbols:

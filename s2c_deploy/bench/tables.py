@@ -9,7 +9,7 @@ from s2c_deploy.bench.parity import worst
 from s2c_deploy.bench.result import Benchmark, Measured, RowResult, Series
 from s2c_deploy.bench.stages import STAGES
 from s2c_deploy.bench.statistics import Summary
-from s2c_deploy.evaluation.tables import Table
+from s2c_deploy.report.table import Table
 
 #: Behind the best figure of a column.
 BEST = " *"

@@ -12,13 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from s2c_deploy.bench.rows import TorchWay
-from s2c_deploy.bench.stages import StageClock, StagedCodec, TimedNetworks
-from s2c_deploy.bundle import Bundle, open_bundle
+from s2c_deploy.arrays import FloatArray
+from s2c_deploy.bench.row import TorchWay
+from s2c_deploy.bench.stages import StageClock, TimedCodec, TimedNetworks
 from s2c_deploy.errors import InputError
-from s2c_deploy.export.checkpoint import Checkpoint, load_checkpoint
-from s2c_deploy.manifest import FLOAT_GRAPHS
-from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
+from s2c_deploy.formats.bundle import Bundle, open_bundle
+from s2c_deploy.formats.manifest import FLOAT_GRAPHS
+from s2c_deploy.models.checkpoint import Checkpoint, load_checkpoint
+from s2c_deploy.runtime.runner import Runner, TensorSpec
 from s2c_deploy.runtime.torch_runner import TorchRunner
 
 
@@ -88,8 +89,8 @@ def same_weights(bundle: Bundle, weights: Path | None) -> Checkpoint:
     return checkpoint
 
 
-def open_module_codec(bundle: Path, weights: Path | None, threads: int, way: TorchWay) -> StagedCodec:
+def open_module_codec(bundle: Path, weights: Path | None, threads: int, way: TorchWay) -> TimedCodec:
     """The codec on PyTorch's modules."""
     opened = open_bundle(bundle)
     networks = ModuleNetworks(opened, same_weights(opened, weights), StageClock(), way, threads=threads)
-    return StagedCodec(opened, networks)
+    return TimedCodec(opened, networks)

@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from s2c_deploy.arrays import Pixels, Symbols
 from s2c_deploy.bench.parity import same_symbols
-from s2c_deploy.bench.rows import Pipeline, Row
-from s2c_deploy.bench.stages import StagedCodec, flat
-from s2c_deploy.codec import Pixels
+from s2c_deploy.bench.row import Pipeline, Row
+from s2c_deploy.bench.stages import TimedCodec, flat
 from s2c_deploy.errors import DependencyError, EngineError, InputError, S2CError
 from s2c_deploy.files import no_room_for
-from s2c_deploy.latent import Symbols
 from s2c_deploy.runtime.runner import CallTimes
 
 
@@ -112,8 +111,8 @@ class _Session:
         self._device_before = _device_memory() if self._row.gpu else None
         started = time.perf_counter()
         self._pipeline = self._row.open(self._setup.bundle, self._setup.weights, self._setup.threads)
-        if isinstance(self._pipeline, StagedCodec):
-            self._pipeline.load(encoder=encoder)
+        if isinstance(self._pipeline, TimedCodec):
+            self._pipeline.codec.load(encoder=encoder)
         seconds = time.perf_counter() - started
         return Opened(**_identity(self._pipeline), seconds=seconds, megabytes=memory("VmRSS"))
 
@@ -131,7 +130,7 @@ class _Session:
 
     def _reconstruct(self, pixels: Pixels, job: Job, data: bytes) -> Pixels:
         codec = self._coder
-        return codec.reconstruct(pixels, job.quality) if isinstance(codec, StagedCodec) else codec.decode(data)
+        return codec.codec.reconstruct(pixels, job.quality) if isinstance(codec, TimedCodec) else codec.decode(data)
 
     def decode(self, job: Job) -> Decoded:
         """Decodes a stream file, and keeps the symbols."""
@@ -202,7 +201,7 @@ class _Session:
 
 def _identity(pipeline: Pipeline) -> dict[str, Any]:
     """Providers and precision as the open engines report them."""
-    if isinstance(pipeline, StagedCodec):
+    if isinstance(pipeline, TimedCodec):
         runners = pipeline.runners()
         precisions = {name: runner.precision for name, runner in runners.items()}
         providers = tuple(dict.fromkeys(runner.provider for runner in runners.values()))
@@ -222,7 +221,7 @@ def memory(field: str) -> float | None:
 
 def _device_memory() -> float | None:
     """Megabytes of the GPU that are taken; None without cuda-bindings, which ONNX Runtime's rows do not need."""
-    from s2c_deploy.runtime.cuda_memory import load_cuda, used_memory
+    from s2c_deploy.tensorrt.cuda_memory import load_cuda, used_memory
 
     try:
         return used_memory(load_cuda()) / 1e6

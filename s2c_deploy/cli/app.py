@@ -8,19 +8,22 @@ from __future__ import annotations
 import typer
 
 from s2c_deploy.cli import (
-    benching,
-    building,
+    bench,
+    build,
     compress,
     decompress,
-    deploying,
-    evaluating,
-    exporting,
-    inspecting,
-    training,
-    verifying,
+    doctor,
+    engines,
+    eval,
+    export,
+    info,
+    inspect,
+    train,
+    triton,
+    verify,
 )
 from s2c_deploy.cli.output import say
-from s2c_deploy.cli.starting import with_numpy
+from s2c_deploy.cli.process.starting import with_numpy
 
 app = typer.Typer(
     name="s2c-deploy",
@@ -30,20 +33,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("export")(exporting.export)
-app.command("build")(building.build)
-app.add_typer(building.engines, name="engines")
-building.engines.command("trtexec")(deploying.trtexec)
-app.command("triton")(deploying.triton)
+app.command("export")(export.export)
+app.command("build")(build.build)
+app.add_typer(engines.engines, name="engines")
+app.command("triton")(triton.triton)
 app.command("compress")(compress.compress)
 app.command("decompress")(decompress.decompress)
-app.command("inspect")(inspecting.inspect)
-app.command("verify")(verifying.verify)
-app.command("eval")(evaluating.evaluate)
-app.add_typer(benching.bench, name="bench")
-app.command("train")(training.train)
-app.command("info")(inspecting.info)
-app.command("doctor")(inspecting.doctor)
+app.command("inspect")(inspect.inspect)
+app.command("verify")(verify.verify)
+app.command("eval")(eval.evaluate)
+app.add_typer(bench.bench, name="bench")
+app.command("train")(train.train)
+app.command("info")(info.info)
+app.command("doctor")(doctor.doctor)
 
 
 def _version(value: bool) -> None:

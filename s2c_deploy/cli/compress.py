@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2c_deploy.cli.bundles import bundle_to_write_with
-from s2c_deploy.cli.folder_run import Outcome, Record, ahead_or_not, attempt_all, record_of, run_jobs
-from s2c_deploy.cli.jobs import Choice, Job, plan
+from s2c_deploy.cli.files.folder_run import (
+    READ_AHEAD_PIXELS,
+    Outcome,
+    Record,
+    ahead_or_not,
+    attempt_all,
+    record_of,
+    run_jobs,
+)
+from s2c_deploy.cli.files.jobs import Choice, Job, plan
+from s2c_deploy.cli.files.reading import read_stdin_picture
+from s2c_deploy.cli.files.targets import picture_size
 from s2c_deploy.cli.options import (
     BackendOption,
     BackgroundOption,
@@ -23,20 +32,18 @@ from s2c_deploy.cli.options import (
     RecursiveOption,
     SkipExistingOption,
     ThreadsOption,
+    check_background,
 )
 from s2c_deploy.cli.output import warn, write_stdout
-from s2c_deploy.cli.reading import read_stdin_picture
-from s2c_deploy.cli.stopping import Stop
-from s2c_deploy.cli.targets import picture_size
-from s2c_deploy.errors import InputError, OutOfMemoryError
-from s2c_deploy.presets import MAX_PIXELS
+from s2c_deploy.cli.process.stopping import Stop
+from s2c_deploy.contract import MAX_PIXELS
+from s2c_deploy.errors import OutOfMemoryError
+from s2c_deploy.formats.finding import bundle_to_write_with
 
 if TYPE_CHECKING:
-    from s2c_deploy.codec import Codec
+    from s2c_deploy.codec.codec import Codec
     from s2c_deploy.image import Image
 
-#: Larger pictures are read when their turn comes, not during the one before: two of them may not fit.
-READ_AHEAD_PIXELS = 2**24
 
 
 def compress(
@@ -94,7 +101,7 @@ def compress(
         follow_links=follow_links,
     )
     planned = plan(paths, choice)
-    from s2c_deploy.codec import Codec
+    from s2c_deploy.codec.codec import Codec
     from s2c_deploy.image import decode_image, read_image
 
     most = MAX_PIXELS if max_pixels is None else max_pixels
@@ -155,22 +162,10 @@ def _encode(codec: Codec, job: Job, image: Image, quality: float, tile: int) -> 
 
 def _check_options(quality: float, tile: int, background: str | None, backend: str) -> None:
     """InputError for what would else fail at the first picture."""
-    from s2c_deploy.bitstream import round_quality, tile_grid
+    from s2c_deploy.formats.bitstream import round_quality, tile_grid
     from s2c_deploy.runtime import choose_backend
 
     round_quality(quality)
     tile_grid(1, 1, tile)
     check_background(background)
     choose_backend(backend)
-
-
-def check_background(name: str | None) -> None:
-    """InputError unless it is a colour."""
-    if name is None:
-        return
-    from PIL import ImageColor
-
-    try:
-        ImageColor.getrgb(name)
-    except ValueError:
-        raise InputError(f"unknown colour {name!r}", hint="pass a CSS name or #rrggbb") from None

@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2c_deploy.cli.bundles import BundleFinder
-from s2c_deploy.cli.compress import READ_AHEAD_PIXELS
-from s2c_deploy.cli.folder_run import Outcome, Record, ahead_or_not, attempt_all, record_of, run_jobs
-from s2c_deploy.cli.jobs import Choice, Job, is_folder_name, plan
+from s2c_deploy.cli.files.folder_run import (
+    READ_AHEAD_PIXELS,
+    Outcome,
+    Record,
+    ahead_or_not,
+    attempt_all,
+    record_of,
+    run_jobs,
+)
+from s2c_deploy.cli.files.jobs import Choice, Job, is_folder_name, plan
+from s2c_deploy.cli.files.reading import read_stream
 from s2c_deploy.cli.options import (
     BackendOption,
     BundleOption,
@@ -28,15 +35,15 @@ from s2c_deploy.cli.options import (
     ThreadsOption,
 )
 from s2c_deploy.cli.output import warn, write_stdout
-from s2c_deploy.cli.reading import read_stream
-from s2c_deploy.cli.stopping import Stop
+from s2c_deploy.cli.process.stopping import Stop
 from s2c_deploy.errors import InputError, OutOfMemoryError, S2CError
+from s2c_deploy.formats.finding import BundleFinder
 
 if TYPE_CHECKING:
-    from s2c_deploy.bitstream import Stream
-    from s2c_deploy.codec import Codec
+    from s2c_deploy.arrays import FloatArray
+    from s2c_deploy.codec.codec import Codec
+    from s2c_deploy.formats.bitstream import Stream
     from s2c_deploy.image import Image
-    from s2c_deploy.runtime.runner import FloatArray
 
 
 def decompress(
@@ -128,7 +135,7 @@ class _Codecs:
         if folder in self._failed:
             raise self._failed[folder]
         if folder not in self._opened:
-            from s2c_deploy.codec import Codec
+            from s2c_deploy.codec.codec import Codec
 
             try:
                 codec = Codec.open(folder, self._backend, threads=self._threads, synthesis=self._synthesis)
@@ -179,7 +186,7 @@ class _Work:
         return attempt_all(self._write, ahead_or_not(attempt_all(self._synthesize, read, stop)), stop)
 
     def _read(self, job: Job) -> _Read:
-        from s2c_deploy.bitstream import parse
+        from s2c_deploy.formats.bitstream import parse
 
         data = read_stream(job.source)
         started = time.perf_counter()

@@ -24,7 +24,7 @@ def main() -> None:
     An S2CError has its own code, an unforeseen error 1; a signal 128 and its number.
     """
     try:
-        from s2c_deploy.cli.stopping import Stopped, stops_at_once
+        from s2c_deploy.cli.process.stopping import Stopped, stops_at_once
 
         try:
             with stops_at_once():
@@ -39,8 +39,8 @@ def main() -> None:
 
 
 def _run() -> None:
-    from s2c_deploy.cli.failing import as_failure, debugging, nobody_reads, of_printing
     from s2c_deploy.cli.output import discard_stdout, flush_stdout, unwritable, warn
+    from s2c_deploy.cli.process.failing import as_failure, debugging, nobody_reads, of_printing
     from s2c_deploy.errors import S2CError
 
     _print_anything()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from s2c_deploy.presets import MAX_PIXELS, MAX_TILE_PIXELS
+from s2c_deploy.contract import MAX_PIXELS, MAX_TILE_PIXELS
+from s2c_deploy.errors import InputError
+
+#: Where trained models and photographs lie, seen from a checkout.
+WEIGHTS, PHOTOGRAPHS = Path("export"), Path("export/photographs")
 
 _BUNDLE = "$S2C_BUNDLE, else the one under ./engines"
 
@@ -59,3 +65,56 @@ SkipExistingOption = Annotated[
 def comma_list(text: str) -> list[str]:
     """What stands between commas; empty parts are dropped."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    names = tuple(comma_list(text))
+    return () if names == ("none",) else names
+
+
+def parse_qualities(texts: list[str]) -> tuple[float, ...]:
+    """1..8 counts in whole steps; numbers may have commas between.  InputError for what is no range or number of
+    qualities."""
+    found: list[float] = []
+    for part in (part for text in texts for part in text.split(",")):
+        first, dots, last = part.partition("..")
+        try:
+            found += _whole_steps(int(first), int(last)) if dots else [float(part)]
+        except ValueError:
+            raise InputError(f"--quality: expected 1..8 or numbers with commas between, found {part!r:.80}") from None
+    return tuple(found)
+
+
+def _whole_steps(first: int, last: int) -> range:
+    """ValueError for ends that are no qualities, before anything counts from one to the other."""
+    from s2c_deploy.formats.bitstream import MAX_QUALITY, MIN_QUALITY
+
+    if not MIN_QUALITY <= first <= last <= MAX_QUALITY:
+        raise ValueError
+    return range(first, last + 1)
+
+
+def check_levels(levels: Sequence[float]) -> None:
+    """InputError for a quality that is none."""
+    from s2c_deploy.formats.bitstream import round_quality
+
+    for level in levels:
+        round_quality(level)
+
+
+def check_background(name: str | None) -> None:
+    """InputError unless it is a colour."""
+    if name is None:
+        return
+    from PIL import ImageColor
+
+    try:
+        ImageColor.getrgb(name)
+    except ValueError:
+        raise InputError(f"unknown colour {name!r}", hint="pass a CSS name or #rrggbb") from None
+
+
+def released(variant: str, preset: str | None) -> Path:
+    """export/VARIANT holds the best weights released, of whatever preset; export/VARIANT-PRESET other presets."""
+    named = WEIGHTS / f"{variant}-{preset}"
+    return named if preset is not None and os.path.isdir(named) else WEIGHTS / variant

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
@@ -235,3 +235,13 @@ def _words(cells: Sequence[tuple[str, ...]], widths: Sequence[int], width: int |
         lines += [(start + wrapped.pop(0)).rstrip()] if beside else [start.rstrip()]
         lines += [indent + part for part in wrapped]
     return lines
+
+
+def show_record(record: Mapping[str, Any], as_json: bool) -> None:
+    """A record, a line a field, or as JSON."""
+    if as_json:
+        say_json(record)
+        return
+    for name, value in record.items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        say(f"{name.replace('_', ' '):<20} {shown}")

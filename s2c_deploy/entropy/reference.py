@@ -9,8 +9,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
+from s2c_deploy.contract import SYMBOL_LIMIT
 from s2c_deploy.entropy.tables import (
-    MAX_SYMBOL,
     PRECISION,
     TOTAL,
     FrequencyTables,
@@ -145,7 +145,7 @@ def _pushes(
         for position, (symbol, index) in enumerate(zip(symbols, indexes, strict=True)):
             if not 0 <= index < tables.count:
                 raise InputError(f"no table has the index {index}")
-            if abs(symbol) > MAX_SYMBOL:
+            if abs(symbol) > SYMBOL_LIMIT:
                 raise InputError(f"the symbol {symbol} is out of range")
             table = all_tables[index]
             if not table.skipped:
@@ -237,8 +237,8 @@ def _read_symbol(table: _Table, number: int, stream: _Stream) -> int:
         number += (1 << prefix) + stream.number(prefix) - 1
     hi = table.center + unzigzag(number)
     symbol = (hi << table.shift) + stream.number(table.shift) - table.half
-    if abs(symbol) > MAX_SYMBOL:
-        raise BitstreamError("coder symbols", expected=f"at most {MAX_SYMBOL}", found=symbol)
+    if abs(symbol) > SYMBOL_LIMIT:
+        raise BitstreamError("coder symbols", expected=f"at most {SYMBOL_LIMIT}", found=symbol)
     return symbol
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from s2c_deploy.contract import SYMBOL_LIMIT
 from s2c_deploy.errors import BundleError, InputError
 
 PRECISION = 12
@@ -24,7 +25,6 @@ TOTAL = 1 << PRECISION
 MAX_TABLES = 256
 MAX_SIZE = 256
 MAX_SHIFT = 15
-MAX_SYMBOL = 32767
 
 # CompressAI's scale table (compressai/models/google.py, get_scale_table): exp(linspace(ln 0.11, ln 256, 64)).  Written
 # out, because the last bit of exp changes with the processor's vectors, and these bytes enter the stream's fingerprint.
@@ -126,7 +126,7 @@ class FrequencyTables:
         if not 0 <= self.skip_below <= count:
             raise _bad("skip_below", f"0 to {count}", self.skip_below)
         _check_each(self.sizes, 2, MAX_SIZE, "size")
-        _check_each(self.centers, -MAX_SYMBOL, MAX_SYMBOL, "center")
+        _check_each(self.centers, -SYMBOL_LIMIT, SYMBOL_LIMIT, "center")
         _check_each(self.shifts, 0, MAX_SHIFT, "shift")
         total = int(self.sizes.sum(dtype=np.int64))
         if len(self.freqs) != total:
@@ -283,8 +283,8 @@ def table_from_pmf(pmf: Floats, center: int, *, scale: float = 0.0) -> Table:
     pmf = np.asarray(pmf, np.float64)
     if pmf.ndim != 1 or len(pmf) % 2 == 0 or not np.all(pmf >= 0) or not 0 < pmf.sum() < 1 + 1e-6:
         raise InputError("a pmf has an odd number of probabilities that sum to at most 1")
-    if abs(center) > MAX_SYMBOL:
-        raise InputError(f"the center of a table lies within {MAX_SYMBOL}, found {center}")
+    if abs(center) > SYMBOL_LIMIT:
+        raise InputError(f"the center of a table lies within {SYMBOL_LIMIT}, found {center}")
     radius = len(pmf) // 2
     by_id = np.array([pmf[radius + unzigzag(k)] for k in range(len(pmf))])
     p = np.append(by_id, max(0.0, 1.0 - float(by_id.sum())))
@@ -307,8 +307,8 @@ def gaussian_table(scale: float) -> Table:
     ``shift`` is the smallest that brings the scale to at most 24 coded steps.  Raises :class:`InputError` for
     a scale that is not positive or too large.
     """
-    if not 0 < scale <= MAX_SYMBOL / 4:
-        raise InputError(f"a scale lies above 0 and at most {MAX_SYMBOL // 4}, found {scale}")
+    if not 0 < scale <= SYMBOL_LIMIT / 4:
+        raise InputError(f"a scale lies above 0 and at most {SYMBOL_LIMIT // 4}, found {scale}")
     shift = 0
     while scale / (1 << shift) > MAX_CODED_SCALE:
         shift += 1

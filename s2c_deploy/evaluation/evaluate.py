@@ -15,15 +15,16 @@ import numpy as np
 import PIL
 
 from s2c_deploy import __version__
-from s2c_deploy.bitstream import round_quality
-from s2c_deploy.codec import Codec
+from s2c_deploy.codec.codec import Codec
 from s2c_deploy.errors import InputError, OutOfMemoryError
 from s2c_deploy.evaluation.curves import Comparison, Curve, Kind, compare, mean_curve
 from s2c_deploy.evaluation.measure import BundleMethod, Measurement, Method, measure
 from s2c_deploy.evaluation.pillow_codecs import pillow_codec
 from s2c_deploy.evaluation.reference import choose_references, known_dataset, read_references, shipped_references
+from s2c_deploy.formats.bitstream import round_quality
 from s2c_deploy.image import read_image
 from s2c_deploy.listing import list_images, name_of
+from s2c_deploy.report.environment import processor
 from s2c_deploy.runtime import backend_status
 
 #: Called with what was done, of how many, and the picture.
@@ -214,13 +215,3 @@ def _environment(codec: Codec) -> dict[str, str]:
         "processor": processor(),
         "processors": str(os.cpu_count()),
     }
-
-
-def processor() -> str:
-    """The processor's name as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor()

@@ -11,11 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
-from s2c_deploy.codec import Codec
+from s2c_deploy.arrays import Indexes, Pixels, Symbols
+from s2c_deploy.codec.codec import Codec
 from s2c_deploy.entropy.tables import FrequencyTables, gaussian_mass
 from s2c_deploy.files import no_room_for
-from s2c_deploy.image import Pixels
-from s2c_deploy.latent import Indexes, Symbols
 from s2c_deploy.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
 
 

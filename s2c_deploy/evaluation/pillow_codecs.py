@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image as Pil
 from PIL import features
 
+from s2c_deploy.arrays import Pixels
 from s2c_deploy.errors import InputError, OutOfMemoryError
-from s2c_deploy.image import Pixels
 
 Option = int | bool | str | list[int]
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from s2c_deploy.errors import DependencyError, InputError
+from s2c_deploy.errors import InputError
 from s2c_deploy.evaluation.curves import Curve, Metric
 from s2c_deploy.evaluation.evaluate import Evaluation
 from s2c_deploy.evaluation.tables import curves_of, named_pictures
 from s2c_deploy.files import atomic_write
+from s2c_deploy.report.figure import COLORS, PLOT_SUFFIXES, rendered, svg_element
 
-PLOT_SUFFIXES = (".png", ".svg")
 _LABELS: dict[Metric, str] = {"psnr": "PSNR (RGB), dB", "ms_ssim": "MS-SSIM, −10 log10(1 − MS-SSIM), dB"}
 #: Bundles are thick and solid, measured codecs thin and solid, published curves dashed.
 _STYLES: dict[str, dict[str, Any]] = {
@@ -23,14 +20,6 @@ _STYLES: dict[str, dict[str, Any]] = {
     "codec": {"linewidth": 1.2, "marker": ".", "markersize": 4},
     "reference": {"linewidth": 1.2, "linestyle": "--"},
 }
-#: Okabe and Ito's colours, which also colour-blind readers tell apart, then a few more.
-COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F", "#B8A800")
-
-
-def require_plotting() -> None:
-    """DependencyError if matplotlib is not installed."""
-    if find_spec("matplotlib") is None:
-        raise DependencyError("matplotlib", extra="eval")
 
 
 def write_plot(evaluation: Evaluation, path: Path) -> None:
@@ -59,30 +48,6 @@ def _draw(evaluation: Evaluation, kind: str) -> bytes:
         figure.suptitle(f"Rate and distortion, means over {named_pictures(evaluation)}")
 
     return rendered(draw, kind, width=6.2 * len(metrics), height=5.6)
-
-
-def rendered(draw: Callable[[Any], None], kind: str, *, width: float, height: float) -> bytes:
-    """A .png or .svg of a figure, sides in inches, that ``draw`` fills; DependencyError without matplotlib.
-
-    No date and no links inside: the same figure gives the same file.
-    """
-    require_plotting()
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({"svg.hashsalt": "s2c-deploy", "font.size": 9}):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        draw(figure)
-        file = io.BytesIO()
-        empty = dict.fromkeys(("Creator", "Date", "Format", "Type")) if kind == "svg" else {"Software": None}
-        figure.savefig(file, format=kind, dpi=150, metadata=empty)
-    return file.getvalue()
-
-
-def svg_element(file: bytes) -> str:
-    """The ``<svg>`` element of an .svg file, to stand inside a page."""
-    text = file.decode("utf-8")
-    return text[text.index("<svg") :]
 
 
 def _panel(axes: Any, curves: list[Curve], metric: Metric) -> None:

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 from s2c_deploy.evaluation.evaluate import Evaluation
 from s2c_deploy.evaluation.plot import svg
 from s2c_deploy.evaluation.tables import (
-    Table,
     bd_rate_table,
     curves_of,
     methods_table,
@@ -24,20 +22,13 @@ from s2c_deploy.evaluation.tables import (
     size_table,
 )
 from s2c_deploy.files import write_text
+from s2c_deploy.report.page import html_page, html_table
+from s2c_deploy.report.table import Table
 
 CSV_COLUMNS = (
     *("image", "method", "setting", "width", "height", "bytes", "bpp", "psnr", "ms_ssim"),
     *("encode_seconds", "decode_seconds", "ideal_bpp", "equal"),
 )
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; }
-th:first-child, td:first-child, table.text td, table.text th { text-align: left; }
-td, th { white-space: nowrap; } .text td { white-space: normal; } th { background: #f4f4f4; }
-svg { width: 100%; height: auto; } .alarm { color: #b00020; font-weight: bold; }
-"""
 
 
 def as_record(evaluation: Evaluation) -> dict[str, Any]:
@@ -103,20 +94,3 @@ def _page(evaluation: Evaluation) -> str:
         html_table(environment, text=True),
     ]
     return html_page(f"Rate and distortion: {names}", parts)
-
-
-def html_page(title: str, parts: Sequence[str]) -> str:
-    """A whole page of parts that are HTML already; nothing is loaded from elsewhere."""
-    body = "\n".join(part for part in parts if part)
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
-
-
-def html_table(table: Table, *, text: bool = False) -> str:
-    """A table with its title.  text: every column is words, not numbers."""
-
-    def line(cells: tuple[str, ...], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    rows = "\n".join([line(table.columns, "th"), *(line(row, "td") for row in table.rows)])
-    return f"<h2>{escape(table.title)}</h2>\n<table{' class=text' * text}>\n{rows}\n</table>"

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from s2c_deploy.evaluation.curves import Comparison, Curve, Point, size_ratios
 from s2c_deploy.evaluation.evaluate import Evaluation
 from s2c_deploy.evaluation.reference import DATASETS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """Cells as they are shown; the first column is text, the others are numbers."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+from s2c_deploy.report.table import Table, percent
 
 
 def points_table(curve: Curve) -> Table:
@@ -111,17 +102,6 @@ def named_pictures(evaluation: Evaluation) -> str:
         return f"{found} pictures"
     part = f" of the {DATASETS[dataset]}" if DATASETS.get(dataset, found) != found else ""
     return f"{found}{part} pictures of the {dataset} set"
-
-
-def markdown(table: Table) -> str:
-    """The table as Markdown, without its title."""
-    lines = [table.columns, tuple("---" for _ in table.columns), *table.rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def percent(share: float, digits: int) -> str:
-    """0.1234 as +12.3 %."""
-    return f"{100 * share:+.{digits}f} %"
 
 
 def _optional(value: float | None, digits: int) -> str:

@@ -15,9 +15,9 @@ from typing import cast
 
 import onnx
 
+from s2c_deploy.contract import SCALE_LEVELS
 from s2c_deploy.export.graph_writer import GraphWriter
 from s2c_deploy.models import S2CModel
-from s2c_deploy.presets import SCALE_LEVELS
 from s2c_deploy.quantize.exact_entropy import (
     LATENT_LIMIT,
     POINTWISE_LIMIT,

@@ -15,21 +15,21 @@ import onnx
 import torch
 from torch import Tensor
 
-from s2c_deploy.bundle import Bundle, Gains, exact_graphs, npz_bytes, open_bundle, write_bundle
+from s2c_deploy.contract import ALIGNMENT, EXACT_LIMIT, MEAN_STEPS, SCALE_LEVELS
 from s2c_deploy.entropy.tables import FrequencyTables, gaussian_tables
 from s2c_deploy.errors import ExportError, InputError
-from s2c_deploy.export.checkpoint import Checkpoint
 from s2c_deploy.export.entropy_graphs import entropy_graphs
 from s2c_deploy.export.parity import check_graph
 from s2c_deploy.export.precision import HalfGraphs, half_graphs
 from s2c_deploy.export.probes import full_range_probes, probe_graphs
 from s2c_deploy.export.transform_graphs import transform_graphs
+from s2c_deploy.formats.bundle import Bundle, Gains, exact_graphs, npz_bytes, open_bundle, write_bundle
+from s2c_deploy.formats.manifest import KNOWN_ANSWERS, SCHEMA_VERSION, TABLES
 from s2c_deploy.image import read_image
 from s2c_deploy.listing import list_images
-from s2c_deploy.manifest import KNOWN_ANSWERS, SCHEMA_VERSION, TABLES
 from s2c_deploy.models import S2CModel
+from s2c_deploy.models.checkpoint import Checkpoint
 from s2c_deploy.models.model import INDEX_GAIN
-from s2c_deploy.presets import ALIGNMENT, EXACT_LIMIT, SCALE_LEVELS
 from s2c_deploy.quantize import activation_ranges, exact_model
 from s2c_deploy.quantize.integer_conv import IntegerConv
 from s2c_deploy.runtime.probe import FULL_RANGE, Comparison, Probe, probe_arrays
@@ -121,7 +121,7 @@ def deployed_gains(model: S2CModel) -> Gains:
     z_indexes = np.clip(np.rint(model.z_index.detach().numpy() * INDEX_GAIN), 0, SCALE_LEVELS - 1)
     return Gains(
         gain=gain(model.log_gain),
-        inverse_gain=gain(model.log_inverse_gain, 1 / 16),
+        inverse_gain=gain(model.log_inverse_gain, 1 / MEAN_STEPS),
         hyper_gain=gain(model.log_hyper_gain),
         z_indexes=z_indexes.astype(np.uint8),
     )

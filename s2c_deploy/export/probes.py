@@ -6,18 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2c_deploy.bundle import Gains
+from s2c_deploy.contract import FEATURE_LIMIT, HYPER_LIMIT, LARGEST_LATENT, MEAN_STEPS, SCALE_LEVELS, Z_LIMIT
+from s2c_deploy.formats.bundle import Gains
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.entropy_model import pack_anchors, pack_nonanchors, unpack
 from s2c_deploy.models.model import INDEX_GAIN
-from s2c_deploy.presets import MEAN_STEPS, SCALE_LEVELS, SYMBOL_LIMIT, Z_LIMIT
-from s2c_deploy.quantize.exact_entropy import FEATURE_LIMIT, PARAMETER_LIMIT, SPATIAL_LIMIT
 from s2c_deploy.runtime.probe import Probe
 
 #: The parts of their range that inputs of known answers span, a picture each.
 RANGE_PARTS = (1, 8, 64, 512)
-#: Largest |y_hat| in 1/16 steps: the coder's largest symbol and the largest mean.
-LARGEST_LATENT = SYMBOL_LIMIT * MEAN_STEPS + PARAMETER_LIMIT
 
 
 @torch.no_grad()
@@ -78,7 +75,7 @@ def full_range_probes(model: S2CModel, *, seed: int = 0) -> dict[str, Probe]:
     probes = {"h_s": _probe({"z_hat": z_hat}, {"hyper": model.h_s(z_hat)})}
     start = 0
     for k, (context, channels) in enumerate(zip(model.group_contexts, config.groups, strict=True)):
-        inputs = {"hyper": integers(0, SPATIAL_LIMIT, config.hyper_features)}
+        inputs = {"hyper": integers(0, HYPER_LIMIT, config.hyper_features)}
         y_prev = integers(-LARGEST_LATENT, LARGEST_LATENT, start)
         if start:
             inputs["y_prev"] = y_prev

@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from s2c_deploy.contract import MEAN_LIMIT, MEAN_STEPS, SCALE_LEVELS, Z_LIMIT
 from s2c_deploy.models.entropy_model import (
     GroupContext,
     HyperSynthesis,
@@ -17,7 +18,7 @@ from s2c_deploy.models.entropy_model import (
     unpack,
 )
 from s2c_deploy.models.transforms import Analysis, HyperAnalysis, Synthesis
-from s2c_deploy.presets import MEAN_LIMIT, MEAN_STEPS, SCALE_LEVELS, Z_LIMIT, ModelConfig
+from s2c_deploy.presets import ModelConfig
 
 #: The scale table: sigma_i = SCALE_MIN * exp(i * SCALE_STEP), i = 0..63 (CompressAI's 0.11 .. 256).
 SCALE_MIN, SCALE_MAX = 0.11, 256.0

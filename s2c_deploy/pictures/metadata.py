@@ -8,8 +8,8 @@ from typing import Any, BinaryIO
 
 import PIL.Image as Pil
 
-from s2c_deploy.bitstream import MAX_METADATA
 from s2c_deploy.errors import InputError
+from s2c_deploy.formats.bitstream import MAX_METADATA
 from s2c_deploy.pictures.bmp import FILE_HEADER, read_bmp
 from s2c_deploy.pictures.colour import adobe_rgb_profile, cicp_profile, gamma_profile, profile_for
 from s2c_deploy.pictures.exif import descriptive, says_adobe_rgb, upright_exif

@@ -12,16 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from s2c_deploy.contract import FEATURE_LIMIT, HYPER_LIMIT, MEAN_STEPS, PARAMETER_LIMIT, Z_LIMIT
 from s2c_deploy.models.entropy_model import GroupContext, HyperSynthesis, pack_anchors, pack_nonanchors
 from s2c_deploy.models.model import INDEX_GAIN
-from s2c_deploy.presets import MEAN_LIMIT, MEAN_STEPS, Z_LIMIT
 from s2c_deploy.quantize.integer_conv import Grid, IntegerConv, attainable, grid_for, shrink
 
 #: Largest activation integers: small where a kernel sums over 3x3 or 5x5 positions, larger where it is point-wise.
-SPATIAL_LIMIT, POINTWISE_LIMIT, LATENT_LIMIT = 255, 1023, 1023
-#: Features before their ReLU keep their sign; two of them are added.
-FEATURE_LIMIT = 2**15 - 1
-PARAMETER_LIMIT = MEAN_LIMIT * MEAN_STEPS
+SPATIAL_LIMIT, POINTWISE_LIMIT, LATENT_LIMIT = HYPER_LIMIT, 1023, 1023
 #: A grid may be so many bits coarser than its range asks for; weights that need more were not the calibrated ones.
 COARSER = 4
 

@@ -18,12 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from s2c_deploy.contract import EXACT_LIMIT, OPERAND_LIMIT
 from s2c_deploy.errors import ExactnessError
 from s2c_deploy.models.entropy_model import CheckerboardConv
-from s2c_deploy.presets import EXACT_LIMIT
 
-#: Largest operand that TF32 tensor cores take without rounding is 2^11; weights and activations stay below.
-OPERAND_LIMIT = 2047
 #: Largest requantisation shift; its rounding half, 2^19, is a small part of the bound.
 MAX_SHIFT = 20
 
@@ -192,5 +190,5 @@ def _weight_exponents(folded: list[Tensor], bias: Tensor, limits: list[int]) -> 
     slack += 2 ** (MAX_SHIFT - 1)
     budget = torch.full_like(total, EXACT_LIMIT - 1 - slack)
     by_sum = budget / total.clamp_min(1e-30)
-    by_operand = OPERAND_LIMIT / largest.double().clamp_min(1e-30)
+    by_operand = (OPERAND_LIMIT - 1) / largest.double().clamp_min(1e-30)
     return floor_log2(torch.minimum(by_sum, by_operand))

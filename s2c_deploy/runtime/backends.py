@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
-from s2c_deploy.engine.host import this_host
 from s2c_deploy.errors import DependencyError, EngineError, InputError
-from s2c_deploy.onnx_graph import OnnxGraph
+from s2c_deploy.formats.onnx_graph import OnnxGraph
+from s2c_deploy.host import this_host
 from s2c_deploy.runtime.runner import Runner
 
 
@@ -48,12 +48,6 @@ _BACKENDS = {
 BACKENDS = tuple(_BACKENDS)
 #: Backends that run built engines (docs/engines.md), in the order that ``auto`` prefers them.
 ENGINE_BACKENDS = tuple(name for name, backend in _BACKENDS.items() if backend.engines)
-#: ONNX Runtime's providers by backend; those after the first take the nodes that the first cannot.
-PROVIDERS = {
-    "onnxruntime": ("CPUExecutionProvider",),
-    "onnxruntime-cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
-    "onnxruntime-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
-}
 GPU_BACKENDS = tuple(name for name, backend in _BACKENDS.items() if backend.gpu)
 #: Of a float graph's arithmetic; exact graphs know float32 only.  auto: float32, or what an engine was built in.
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")

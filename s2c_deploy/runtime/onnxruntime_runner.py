@@ -6,17 +6,15 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from s2c_deploy.engine.profiles import DEFAULT_PROFILE
+from s2c_deploy.arrays import FloatArray
 from s2c_deploy.errors import DependencyError, EngineError
-from s2c_deploy.onnx_graph import OnnxGraph
-from s2c_deploy.runtime.backends import PROVIDERS
-from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec, cannot_load
+from s2c_deploy.formats.onnx_graph import OnnxGraph
+from s2c_deploy.runtime.providers import PROVIDERS, provider_options
+from s2c_deploy.runtime.runner import Runner, TensorSpec, cannot_load
 from s2c_deploy.runtime.silent import import_onnxruntime
 
 ort = import_onnxruntime()
 
-#: Most pictures in one call: the known answers come in fours.
-_BATCH = 4
 _RECORD = "session.record_ep_graph_assignment_info"
 
 
@@ -60,28 +58,6 @@ def _session(graph: OnnxGraph, wanted: tuple[str, ...], threads: int) -> Any:
     # A session that fails while it runs would open another one on the CPU.
     session.disable_fallback()
     return session
-
-
-def provider_options(name: str, inputs: list[dict[str, Any]]) -> dict[str, str]:
-    """How a provider is to compute; inputs: name and shape of each, for TensorRT.
-
-    The exact graphs' rules: float32 sums in float32, no Winograd.  CUDA takes the latter only where cuDNN searches.
-    TensorRT gets the shapes that it has to serve, else it would build another engine whenever a picture has a new
-    size, after the known-answer test; and reads no engine from a disk.
-    """
-    if name == "CUDAExecutionProvider":
-        return {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
-    if name != "TensorrtExecutionProvider":
-        return {}
-    options = {"trt_fp16_enable": "0", "trt_int8_enable": "0", "trt_engine_cache_enable": "0"}
-    shapes = DEFAULT_PROFILE.shapes(inputs)
-    for i, side in enumerate(("min", "opt", "max")):
-        texts = []
-        for tensor, sizes in shapes.items():
-            batch = _BATCH if side == "max" else 1
-            texts.append(f"{tensor}:{'x'.join(map(str, (batch, *sizes[i][1:])))}")
-        options[f"trt_profile_{side}_shapes"] = ",".join(texts)
-    return options
 
 
 def _running(session: Any, wanted: str) -> str:

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from s2c_deploy.arrays import FloatArray
 from s2c_deploy.errors import EngineError
-from s2c_deploy.onnx_graph import OnnxGraph
-from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec, cannot_load
+from s2c_deploy.formats.onnx_graph import OnnxGraph
+from s2c_deploy.runtime.runner import Runner, TensorSpec, cannot_load
 from s2c_deploy.runtime.silent import import_openvino
 
 ov = import_openvino()
 
 #: Kernels that the plugin keeps by shape, a graph: unbounded they are 4 MB for every new size of picture.
 _KEPT_SHAPES = "8"
+_starting = threading.Lock()
+#: By process: a forked one has none of the threads of its parent's.
+_cores: dict[int, Any] = {}
+
+
+def _core() -> Any:
+    """The library, started once a process and never ended.
+
+    It gives the thread that starts it a stack for signals, and takes the memory away where another one ends it, or
+    several end in another order than they began: the next Ctrl-C would then be a segmentation fault.
+    """
+    with _starting:
+        if os.getpid() not in _cores:
+            _cores[os.getpid()] = ov.Core()
+        return _cores[os.getpid()]
 
 
 class OpenVinoRunner(Runner):
@@ -55,7 +72,7 @@ class OpenVinoRunner(Runner):
 
     def _compile(self) -> _Compiled:
         try:
-            core = ov.Core()
+            core = _core()
             source = core.read_model(self._graph.data, b"")
             model = core.compile_model(source, "CPU", self._config)
         except Exception as error:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from s2c_deploy.arrays import FloatArray
 from s2c_deploy.errors import EngineError
-from s2c_deploy.manifest import KNOWN_ANSWERS
-from s2c_deploy.runtime.runner import PIXELS, FloatArray, Runner
+from s2c_deploy.formats.manifest import KNOWN_ANSWERS
+from s2c_deploy.runtime.runner import PIXELS, Runner
 
 #: Largest difference of a float graph's output, relative to the output's largest magnitude: float32 sums in another
 #: order differ by some 1e-6 here, in bfloat16 by 1e-2, in float16 by 1e-3; a wrong weight by far more than float32's.

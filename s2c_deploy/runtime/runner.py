@@ -13,15 +13,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from s2c_deploy.arrays import FloatArray
 from s2c_deploy.errors import EngineError, OutOfMemoryError, S2CError
 from s2c_deploy.lifetime import NotCopied
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-FloatArray = npt.NDArray[np.float32]
 #: An output of g_s where its graph rounds by itself: uint8, batch x H x W x 3.
 PIXELS = "pixels"
 

@@ -17,9 +17,10 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 from torch.nn import functional as F
 
+from s2c_deploy.arrays import FloatArray
 from s2c_deploy.errors import EngineError
-from s2c_deploy.onnx_graph import OnnxGraph
-from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec, cannot_load
+from s2c_deploy.formats.onnx_graph import OnnxGraph
+from s2c_deploy.runtime.runner import Runner, TensorSpec, cannot_load
 
 #: The process that PyTorch was imported in.
 _HOME = os.getpid()

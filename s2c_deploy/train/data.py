@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from s2c_deploy.contract import ALIGNMENT
 from s2c_deploy.errors import InputError
-from s2c_deploy.presets import ALIGNMENT
 from s2c_deploy.train.cache import PictureCache
 
 #: Pictures left out that are named.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from s2c_deploy.errors import InputError
-from s2c_deploy.export.adapters import operator_of
+from s2c_deploy.models.adapters import operator_of
 from s2c_deploy.presets import ModelConfig, attention_heads
 
 #: Tensors whose second axis is latents.

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from s2c_deploy.contract import SCALE_LEVELS
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.model import FIRST_GAIN, INDEX_GAIN, SCALE_MIN, SCALE_STEP
-from s2c_deploy.presets import LMBDAS, SCALE_LEVELS, ModelConfig
+from s2c_deploy.presets import LMBDAS, ModelConfig
 from s2c_deploy.train.data import Pictures
 from s2c_deploy.train.validation import middle
 

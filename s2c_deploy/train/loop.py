@@ -15,10 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from s2c_deploy.errors import InputError, OutOfMemoryError
-from s2c_deploy.export.checkpoint import RECIPE, WEIGHTS
-from s2c_deploy.export.tensor_files import out_of_memory
 from s2c_deploy.files import check_folder_writable, make_folder, status_of
 from s2c_deploy.models import S2CModel
+from s2c_deploy.models.checkpoint import RECIPE, WEIGHTS
+from s2c_deploy.models.tensor_files import out_of_memory
 from s2c_deploy.presets import ModelConfig
 from s2c_deploy.quantize import exact_model
 from s2c_deploy.train.data import Crops, Pictures

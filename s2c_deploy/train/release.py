@@ -10,9 +10,9 @@ import numpy as np
 from safetensors.torch import save
 from torch import Tensor
 
-from s2c_deploy.export.checkpoint import CALIBRATION, RECIPE, WEIGHTS
 from s2c_deploy.files import atomic_write
 from s2c_deploy.models import S2CModel
+from s2c_deploy.models.checkpoint import CALIBRATION, RECIPE, WEIGHTS
 from s2c_deploy.presets import OBJECTIVES, ModelConfig
 from s2c_deploy.quantize import activation_ranges
 from s2c_deploy.train.data import Pictures

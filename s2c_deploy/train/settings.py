@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from s2c_deploy.contract import ALIGNMENT
 from s2c_deploy.errors import InputError
-from s2c_deploy.presets import ALIGNMENT
 from s2c_deploy.train.optimizer import OPTIMIZERS
 
 

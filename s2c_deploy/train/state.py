@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from s2c_deploy.errors import InputError
-from s2c_deploy.export.tensor_files import read_file, strange
 from s2c_deploy.files import atomic_write, cannot_read, cannot_write, status_of
+from s2c_deploy.models.tensor_files import read_file, strange
 from s2c_deploy.train.log import LOG_FIELDS, VALIDATION_FIELDS
 from s2c_deploy.train.soap import matrix_view
 

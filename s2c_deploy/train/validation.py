@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from s2c_deploy.contract import ALIGNMENT
 from s2c_deploy.models import S2CModel
-from s2c_deploy.presets import ALIGNMENT
 from s2c_deploy.train.data import Pictures
 from s2c_deploy.train.log import Row
 

@@ -11,9 +11,9 @@ import pytest
 from commands import Run
 from PIL import Image as Pil
 
-from s2c_deploy.cli.benching import weights_of
-from s2c_deploy.codec import Pixels
-from s2c_deploy.manifest import MANIFEST
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.cli.bench import weights_of
+from s2c_deploy.formats.manifest import MANIFEST
 
 
 @pytest.fixture

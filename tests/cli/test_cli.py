@@ -18,9 +18,10 @@ from commands import Result, Run
 from PIL import Image as Pil
 
 from s2c_deploy import __version__
-from s2c_deploy.bitstream import pack, parse
-from s2c_deploy.bundle import open_bundle
-from s2c_deploy.codec import Codec, Pixels
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.codec import Codec
+from s2c_deploy.formats.bitstream import pack, parse
+from s2c_deploy.formats.bundle import open_bundle
 from s2c_deploy.image import read_image
 from s2c_deploy.runtime import BACKENDS
 
@@ -110,7 +111,7 @@ def modules_of(tmp_path: Path, *arguments: object) -> set[str]:
 
 
 def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
-    heavy = {"numpy", "PIL", "torch", "onnx", "onnxruntime", "openvino", "s2c_deploy.codec"}
+    heavy = {"numpy", "PIL", "torch", "onnx", "onnxruntime", "openvino", "s2c_deploy.codec.codec"}
     assert not modules_of(tmp_path, "--help") & heavy
     assert not modules_of(tmp_path, "compress", "--help") & heavy
 

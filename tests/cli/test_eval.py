@@ -13,7 +13,8 @@ import pytest
 from commands import Run
 from PIL import Image as Pil
 
-from s2c_deploy.codec import Codec, Pixels
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.codec import Codec
 
 
 @pytest.fixture
@@ -140,5 +141,5 @@ def test_wrong_pictures_end_in_an_error_after_the_report(
 
 def test_help_is_light() -> None:
     heavy = "{'numpy', 'PIL', 'matplotlib', 's2c_deploy.evaluation'}"
-    code = f"import sys; from s2c_deploy.cli import evaluating; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys; from s2c_deploy.cli import eval; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

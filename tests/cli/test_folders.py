@@ -19,9 +19,10 @@ from PIL import Image as Pil
 from processes import COMMAND, environment, file_size_limit, process
 
 from s2c_deploy import image
+from s2c_deploy.arrays import Pixels
 from s2c_deploy.cli import compress, decompress
-from s2c_deploy.cli.folder_run import ahead_or_not
-from s2c_deploy.codec import Codec, Pixels
+from s2c_deploy.cli.files.folder_run import ahead_or_not
+from s2c_deploy.codec.codec import Codec
 
 ENGINE = ("--backend", "onnxruntime", "--threads", "1")
 

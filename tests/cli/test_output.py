@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from commands import Run
 
-from s2c_deploy.bundle import open_bundle
-from s2c_deploy.cli import inspecting
-from s2c_deploy.cli.bundles import BundleFinder, known_bundles
+from s2c_deploy.cli import inspect
 from s2c_deploy.cli.output import PlainTable, printable, say_json, table_lines
 from s2c_deploy.errors import BitstreamError
+from s2c_deploy.formats.bundle import open_bundle
+from s2c_deploy.formats.finding import BundleFinder, known_bundles
 
 NUMBERS = PlainTable(
     title="times of everything that can run",
@@ -83,7 +83,7 @@ def test_the_last_net(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, raised: Exception = raised) -> None:
             raise raised
 
-        monkeypatch.setattr(inspecting, "read_stream", fail)
+        monkeypatch.setattr(inspect, "read_stream", fail)
         result = run("inspect", "-")
         assert (result.code, result.out) == (code, "")
         (line,) = result.err.splitlines()

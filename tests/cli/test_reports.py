@@ -16,7 +16,7 @@ from processes import environment, file_size_limit, process
 
 from s2c_deploy.bench.report import all_tables
 from s2c_deploy.bench.result import Benchmark, from_record, read_result, write_result
-from s2c_deploy.cli.evaluating import write_reports
+from s2c_deploy.cli.eval import write_reports
 from s2c_deploy.cli.output import table_lines
 from s2c_deploy.errors import InputError
 

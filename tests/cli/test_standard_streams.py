@@ -16,7 +16,7 @@ from PIL import Image as Pil
 from PIL import ImageCms
 from processes import COMMAND, environment, memory_limit, process
 
-from s2c_deploy.bitstream import parse
+from s2c_deploy.formats.bitstream import parse
 from s2c_deploy.image import read_image
 
 ENGINE = ("--backend", "onnxruntime", "--threads", "1")

@@ -28,18 +28,19 @@ main()
 #: A native call of hours, in the main thread or in another one that it waits for, while a file is half-written.
 NATIVE = """
 import hashlib, sys, threading
-from s2c_deploy.cli.stopping import stops_after_this, stops_at_once
+from s2c_deploy.cli.process.stopping import stops_after_this, stops_at_once
 from s2c_deploy.files import atomic_write, temporary_folder
 
 with stops_at_once(), temporary_folder("s2c-test-") as folder, atomic_write("whole.txt"):
     (folder / "file").touch()
-    print("ready", flush=True)
+    # From another thread, once this one is in the call.
+    threading.Timer(1, print, ["ready"], {"flush": True}).start()
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 """
 #: Python drops what is raised in a destructor.
 DROPPED = """
 import os, signal
-from s2c_deploy.cli.stopping import Stopped, stops_at_once
+from s2c_deploy.cli.process.stopping import Stopped, stops_at_once
 
 class Careless:
     def __del__(self):
@@ -55,10 +56,13 @@ except Stopped as stopped:
 """
 
 
-@pytest.mark.parametrize("name", ["s2c_deploy.cli.stopping", "s2c_deploy.cli.app", "typer", "s2c_deploy.runtime"])
+STOPPING = "s2c_deploy.cli.process.stopping"
+
+
+@pytest.mark.parametrize("name", [STOPPING, "s2c_deploy.cli.app", "typer", "s2c_deploy.runtime"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_while_modules_are_imported(tmp_path: Path, name: str, number: signal.Signals) -> None:
-    if (name, number) == ("s2c_deploy.cli.stopping", signal.SIGTERM):
+    if (name, number) == (STOPPING, signal.SIGTERM):
         pytest.skip("the system's own way to end a process")
     code = AT_IMPORT.replace("NAME", repr(name)).replace("NUMBER", str(int(number)))
     done = subprocess.run(

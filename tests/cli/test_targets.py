@@ -12,10 +12,11 @@ import pytest
 from commands import Result, Run
 from PIL import Image as Pil
 
-from s2c_deploy.bitstream import MAGIC
-from s2c_deploy.cli.jobs import Choice, plan
-from s2c_deploy.cli.targets import Report, Writes, check_replaceable, check_reports, content_of, picture_size
+from s2c_deploy.cli.files.jobs import Choice, plan
+from s2c_deploy.cli.files.reports import Report, check_reports
+from s2c_deploy.cli.files.targets import Writes, check_replaceable, content_of, picture_size
 from s2c_deploy.errors import InputError
+from s2c_deploy.formats.bitstream import MAGIC
 
 STREAM = MAGIC + bytes(30)
 COMPRESS = Choice(writes="stream", suffix=".s2c", force=True)

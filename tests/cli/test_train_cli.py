@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from s2c_deploy.cli.main import app
 from s2c_deploy.errors import InputError
-from s2c_deploy.export.checkpoint import load_checkpoint
+from s2c_deploy.models.checkpoint import load_checkpoint
 
 SHIPPED = Path(__file__).resolve().parent.parent.parent / "export" / "conv-tiny"
 SMALL = ["--batch", "1", "--crop", "64", "--last-crop", "64", "--hold-out", "1", "--validate-every", "1000"]

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from conftest import require
 
-from s2c_deploy.bitstream import Stream, pack, parse
-from s2c_deploy.codec import Codec, Pixels
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.codec import Codec
 from s2c_deploy.entropy.native import crc32c
 from s2c_deploy.errors import BitstreamError
+from s2c_deploy.formats.bitstream import Stream, pack, parse
 from s2c_deploy.image import read_image
 
 ROOT = Path(__file__).resolve().parents[2]

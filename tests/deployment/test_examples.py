@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s2c_deploy.codec import Codec, Pixels
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.codec import Codec
 from s2c_deploy.image import Image, read_image, write_image
 
 ROOT = Path(__file__).resolve().parents[2]

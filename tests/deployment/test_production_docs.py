@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from s2c_deploy.bundle import open_bundle
-from s2c_deploy.codec import Pixels
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.formats.bundle import open_bundle
 from s2c_deploy.image import Image, write_image
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,11 +22,12 @@ from PIL import ImageCms
 from tritonserver import folder, serving
 
 from examples.triton_client import ServerError, infer
-from s2c_deploy.bitstream import pack, parse
-from s2c_deploy.bundle import open_bundle
-from s2c_deploy.codec import Codec, Pixels
-from s2c_deploy.deployment.triton import MODELS, TritonOptions, write_repository
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.codec import Codec
 from s2c_deploy.errors import InputError
+from s2c_deploy.formats.bitstream import pack, parse
+from s2c_deploy.formats.bundle import open_bundle
+from s2c_deploy.triton.repository import MODELS, TritonOptions, write_repository
 
 CLIENT = Path(__file__).resolve().parents[2] / "examples" / "triton_client.py"
 OPTIONS = TritonOptions(backend="onnxruntime", threads=1, quality=3, max_pixels=40_000)

@@ -11,11 +11,11 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from s2c_deploy.bundle import Bundle, graph_names, open_bundle
 from s2c_deploy.cli import main as cli
-from s2c_deploy.deployment.trtexec import TOOLS, Command, commands
-from s2c_deploy.engine.profiles import Profile
 from s2c_deploy.errors import InputError
+from s2c_deploy.formats.bundle import Bundle, graph_names, open_bundle
+from s2c_deploy.runtime.profiles import Profile
+from s2c_deploy.tensorrt.trtexec import TOOLS, Command, commands
 
 PROFILE = Profile.parse("64x64,192x128,256x320")
 

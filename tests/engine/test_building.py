@@ -19,17 +19,18 @@ from PIL import Image as Pil
 from safetensors.torch import save_file
 from untrained import checkpoint_of
 
-from s2c_deploy.bundle import Bundle, graph_names, open_bundle
-from s2c_deploy.codec import Pixels
-from s2c_deploy.engine import BuildOptions, builder, load_library
-from s2c_deploy.engine.builder import Graph, build_engine
-from s2c_deploy.engine.building import Made, Step, build_bundle
-from s2c_deploy.engine.library import Library, features_of
-from s2c_deploy.engine.profiles import Profile
-from s2c_deploy.engine.trust import Trust
+from s2c_deploy.arrays import Pixels
 from s2c_deploy.errors import EngineError, InputError
-from s2c_deploy.export.checkpoint import CALIBRATION
+from s2c_deploy.formats.bundle import Bundle, graph_names, open_bundle
+from s2c_deploy.models.checkpoint import CALIBRATION
 from s2c_deploy.presets import model_config
+from s2c_deploy.runtime.profiles import Profile
+from s2c_deploy.tensorrt import BuildOptions, load_library
+from s2c_deploy.tensorrt import compile as builder
+from s2c_deploy.tensorrt.build import Made, Step, build_bundle
+from s2c_deploy.tensorrt.compile import Graph, build_engine
+from s2c_deploy.tensorrt.library import Library, features_of
+from s2c_deploy.tensorrt.trust import Trust
 
 SMALL = Profile(min=(64, 64), opt=(128, 64), max=(192, 128))
 
@@ -67,7 +68,7 @@ def test_a_profile_is_read_back_from_its_name(sizes: list[tuple[int, int]]) -> N
 
 def test_shapes_are_those_of_the_known_answers(bundle: Bundle) -> None:
     """Of a picture of 192 x 128, every graph's inputs as the exporter recorded them."""
-    from s2c_deploy.bundle import load_arrays
+    from s2c_deploy.formats.bundle import load_arrays
     from s2c_deploy.runtime.probe import probe_from_arrays
 
     answers = load_arrays(bundle.path / "known_answers.npz")

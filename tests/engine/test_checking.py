@@ -11,18 +11,19 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from s2c_deploy.bundle import Bundle, exact_graphs, load_arrays, open_bundle
-from s2c_deploy.engine import building, checking
-from s2c_deploy.engine.building import build_bundle
-from s2c_deploy.engine.checking import Check, answer_sizes, answered_sizes, check_runner, with_answered
-from s2c_deploy.engine.library import load_library
-from s2c_deploy.engine.profiles import Profile
-from s2c_deploy.engine.store import EngineStore
-from s2c_deploy.engine.trust import Trust
+from s2c_deploy.arrays import FloatArray
 from s2c_deploy.errors import DependencyError, EngineError
-from s2c_deploy.manifest import KNOWN_ANSWERS
+from s2c_deploy.formats.bundle import Bundle, exact_graphs, load_arrays, open_bundle
+from s2c_deploy.formats.manifest import KNOWN_ANSWERS
 from s2c_deploy.runtime import Runner, open_runner
-from s2c_deploy.runtime.runner import FloatArray
+from s2c_deploy.runtime.profiles import Profile
+from s2c_deploy.tensorrt import build as building
+from s2c_deploy.tensorrt import check as checking
+from s2c_deploy.tensorrt.build import build_bundle
+from s2c_deploy.tensorrt.check import Check, answer_sizes, answered_sizes, check_runner, with_answered
+from s2c_deploy.tensorrt.library import load_library
+from s2c_deploy.tensorrt.store import EngineStore
+from s2c_deploy.tensorrt.trust import Trust
 
 SMALL = Profile.parse("64x64,128x64,192x128")
 

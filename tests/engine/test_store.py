@@ -19,14 +19,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import s2c_deploy
-from s2c_deploy.bundle import open_bundle
-from s2c_deploy.engine import EngineStore, VerifiedEngine, deserialize, load_library
-from s2c_deploy.engine.building import build_bundle
-from s2c_deploy.engine.host import Host, this_host
-from s2c_deploy.engine.identity import Identity, read_identity
-from s2c_deploy.engine.library import Library
-from s2c_deploy.engine.profiles import Profile
-from s2c_deploy.engine.trust import Trust, state_folder
 from s2c_deploy.errors import (
     EngineError,
     ForeignEngineError,
@@ -34,6 +26,14 @@ from s2c_deploy.errors import (
     TamperedEngineError,
     TruncatedEngineError,
 )
+from s2c_deploy.formats.bundle import open_bundle
+from s2c_deploy.host import Host, this_host
+from s2c_deploy.runtime.profiles import Profile
+from s2c_deploy.tensorrt import EngineStore, VerifiedEngine, deserialize, load_library
+from s2c_deploy.tensorrt.build import build_bundle
+from s2c_deploy.tensorrt.identity import Identity, read_identity
+from s2c_deploy.tensorrt.library import Library
+from s2c_deploy.tensorrt.trust import Trust, state_folder
 
 PROFILE = Profile(min=(64, 64), opt=(64, 64), max=(128, 64))
 GPU = "NVIDIA GeForce RTX 3090"

@@ -20,27 +20,31 @@ from host_cuda import Context, Engine, HostCuda, module_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2c_deploy.bench.rows import Row
+from s2c_deploy.arrays import FloatArray, Pixels
+from s2c_deploy.bench.row import Row
 from s2c_deploy.bench.stages import StageClock, TimedRunner
 from s2c_deploy.bench.worker import Setup, _Session
-from s2c_deploy.bundle import Bundle, exact_graphs, graph_names, load_arrays, open_bundle
-from s2c_deploy.codec import Codec, Pixels, to_pixels
-from s2c_deploy.engine.building import build_bundle
-from s2c_deploy.engine.host import Host, this_host
-from s2c_deploy.engine.identity import Identity
-from s2c_deploy.engine.library import Library, load_library
-from s2c_deploy.engine.profiles import Profile
-from s2c_deploy.engine.store import EngineStore, VerifiedEngine
+from s2c_deploy.codec.codec import Codec
+from s2c_deploy.codec.networks import Networks, choose_for, open_graph
+from s2c_deploy.codec.tiles import to_pixels
 from s2c_deploy.errors import DependencyError, EngineError
-from s2c_deploy.manifest import KNOWN_ANSWERS
-from s2c_deploy.networks import Networks, choose_for, open_graph
-from s2c_deploy.runtime import backend_status, backends, choose_backend, cuda_memory, open_runner, tensorrt_runner
-from s2c_deploy.runtime.cuda_memory import Buffer, DeviceArray, Stream, load_cuda
+from s2c_deploy.formats.bundle import Bundle, exact_graphs, graph_names, load_arrays, open_bundle
+from s2c_deploy.formats.manifest import KNOWN_ANSWERS
+from s2c_deploy.host import Host, this_host
+from s2c_deploy.runtime import backend_status, backends, choose_backend, open_runner
 from s2c_deploy.runtime.probe import compare, known_probes
-from s2c_deploy.runtime.profile_shapes import ProfileShapes, choose_profile, split_batch
-from s2c_deploy.runtime.runner import FloatArray, Runner, TensorSpec
-from s2c_deploy.runtime.tensorrt_runner import TensorRTRunner, open_engine
-from s2c_deploy.verify import cross_decode
+from s2c_deploy.runtime.profiles import Profile
+from s2c_deploy.runtime.runner import Runner, TensorSpec
+from s2c_deploy.tensorrt import cuda_memory
+from s2c_deploy.tensorrt import runner as tensorrt_runner
+from s2c_deploy.tensorrt.build import build_bundle
+from s2c_deploy.tensorrt.cuda_memory import Buffer, DeviceArray, Stream, load_cuda
+from s2c_deploy.tensorrt.identity import Identity
+from s2c_deploy.tensorrt.library import Library, load_library
+from s2c_deploy.tensorrt.profile_shapes import ProfileShapes, choose_profile, split_batch
+from s2c_deploy.tensorrt.runner import TensorRTRunner, open_engine
+from s2c_deploy.tensorrt.store import EngineStore, VerifiedEngine
+from s2c_deploy.verify.cross import cross_decode
 
 SMALL = Profile(min=(64, 64), opt=(128, 64), max=(192, 128))
 NO_GPU = this_host().compute_capability is None

@@ -13,7 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 
 import s2c_deploy
-from s2c_deploy.codec import Codec, Pixels
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.codec import Codec
 from s2c_deploy.entropy import native
 
 #: What a decoder installs: the dependencies of the package, and the extra cpu.
@@ -22,7 +23,7 @@ DECODER = ("numpy", "pillow", "typer", "rich", "onnxruntime")
 BENCH_PARTS = ("bench.torch_rows", "bench.reference_pipeline", "bench.compressai_import")
 TORCH_PARTS = ("models", "quantize", "train", "export", "runtime.torch_runner", *BENCH_PARTS)
 #: What needs another package that a decoder may lack.
-OTHER_PARTS = ("runtime.openvino_runner", "proof", "deployment.triton_model")
+OTHER_PARTS = ("runtime.openvino_runner", "verify.proof", "triton.model")
 
 
 def closure(names: tuple[str, ...]) -> set[str]:
@@ -82,7 +83,7 @@ print(s2c_deploy.__file__)
 
 
 @pytest.mark.parametrize(
-    "module", ["bitstream", "bundle", "codec", "entropy", "runtime", "image", "metrics", "files", "engine", "cli.main"]
+    "module", ["formats.bitstream", "codec.codec", "entropy", "runtime", "image", "metrics", "tensorrt", "cli.main"]
 )
 def test_a_module_of_the_decoder_imports(site: Path, module: str) -> None:
     run(site, f"import s2c_deploy.{module}")
@@ -106,7 +107,7 @@ for name in sys.argv[1:]:
     except ModuleNotFoundError as error:
         print(error.name)
 """
-    parts = ["models.model", "quantize.integer_conv", "train.loop", "export.checkpoint", "runtime.torch_runner"]
+    parts = ["models.model", "quantize.integer_conv", "train.loop", "models.checkpoint", "runtime.torch_runner"]
     needed = run(site, code, *(f"s2c_deploy.{part}" for part in parts)).split()
     assert len(needed) == len(parts)
     assert set(needed) <= {"torch", "onnx"}

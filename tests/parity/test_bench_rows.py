@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s2c_deploy.arrays import Pixels
 from s2c_deploy.bench import Benchmark, Request, Source, run_benchmark, stages
 from s2c_deploy.bench.result import RowResult
-from s2c_deploy.bench.rows import Opener, Row, known_rows, open_engine
-from s2c_deploy.bench.stages import StagedCodec
-from s2c_deploy.codec import Codec, Pixels
+from s2c_deploy.bench.row import Opener, Row
+from s2c_deploy.bench.rows import known_rows, open_engine
+from s2c_deploy.bench.stages import TimedCodec
+from s2c_deploy.codec.codec import Codec
 from s2c_deploy.errors import InputError
 from s2c_deploy.runtime.onnxruntime_runner import OnnxRuntimeRunner
 
@@ -27,7 +29,7 @@ open_onnxruntime = partial(open_engine, backend="onnxruntime", synthesis="float3
 # Openers run in the process of their row, so what they change there stays there.
 
 
-def wrong_scale(bundle: Path, weights: Path | None, threads: int) -> StagedCodec:
+def wrong_scale(bundle: Path, weights: Path | None, threads: int) -> TimedCodec:
     """g_s right on the known answers' size, and 2 % too bright on any other."""
     right = OnnxRuntimeRunner._run
 
@@ -41,7 +43,7 @@ def wrong_scale(bundle: Path, weights: Path | None, threads: int) -> StagedCodec
     return open_onnxruntime(bundle, weights, threads)
 
 
-def wrong_symbol(bundle: Path, weights: Path | None, threads: int) -> StagedCodec:
+def wrong_symbol(bundle: Path, weights: Path | None, threads: int) -> TimedCodec:
     """One symbol of the last pass of every picture is one too large."""
     right = stages._TimedDecoder.read
     calls = [0]
@@ -58,12 +60,12 @@ def wrong_symbol(bundle: Path, weights: Path | None, threads: int) -> StagedCode
     return open_onnxruntime(bundle, weights, threads)
 
 
-def killed(bundle: Path, weights: Path | None, threads: int) -> StagedCodec:
+def killed(bundle: Path, weights: Path | None, threads: int) -> TimedCodec:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
 
-def killed_later(bundle: Path, weights: Path | None, threads: int) -> StagedCodec:
+def killed_later(bundle: Path, weights: Path | None, threads: int) -> TimedCodec:
     """Dies at the fourth decoding: after parity, among the timed ones."""
     codec = open_onnxruntime(bundle, weights, threads)
     right, calls = codec.decode, [0]
@@ -197,9 +199,9 @@ def test_the_staged_codec_is_the_codec(bundle_path: Path, small_photograph: Pixe
 
 def test_other_weights_are_refused(bundle_path: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from s2c_deploy.bench.rows import TorchWay
+    from s2c_deploy.bench.row import TorchWay
     from s2c_deploy.bench.torch_rows import open_module_codec, same_weights
-    from s2c_deploy.bundle import open_bundle
+    from s2c_deploy.formats.bundle import open_bundle
 
     with pytest.raises(InputError, match="--weights"):
         open_module_codec(bundle_path, None, 1, TorchWay())

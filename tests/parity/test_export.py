@@ -19,21 +19,21 @@ from onnx import numpy_helper
 from PIL import Image as Pil
 from untrained import checkpoint_of
 
-from s2c_deploy.bundle import Bundle, exact_graphs, graph_names, load_arrays, open_bundle
-from s2c_deploy.codec import Codec
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.codec import Codec
 from s2c_deploy.errors import ExactnessError, ExportError, InputError, ParityError
 from s2c_deploy.export import exporter
-from s2c_deploy.export.checkpoint import Checkpoint
 from s2c_deploy.export.exporter import deployed_gains, export_bundle
 from s2c_deploy.export.graph_writer import IR_VERSION, OPSET
 from s2c_deploy.export.parity import check_graph
-from s2c_deploy.manifest import KNOWN_ANSWERS
+from s2c_deploy.formats.bundle import Bundle, exact_graphs, graph_names, load_arrays, open_bundle
+from s2c_deploy.formats.manifest import KNOWN_ANSWERS
 from s2c_deploy.models import S2CModel
+from s2c_deploy.models.checkpoint import Checkpoint
 from s2c_deploy.presets import VARIANTS
 from s2c_deploy.runtime import Runner, open_runner
 from s2c_deploy.runtime.probe import Probe, compare, probe_from_arrays
 
-Pixels = npt.NDArray[np.uint8]
 Edit = Callable[[onnx.ModelProto], None]
 
 

@@ -15,12 +15,12 @@ from onnx import numpy_helper
 from typer.testing import CliRunner
 
 from s2c_deploy import Codec
-from s2c_deploy.bundle import exact_graphs, fingerprint, load_arrays, npz_bytes, open_bundle
+from s2c_deploy.arrays import Pixels
 from s2c_deploy.cli.main import app
+from s2c_deploy.codec.networks import Networks
 from s2c_deploy.errors import EngineError
-from s2c_deploy.image import Pixels
-from s2c_deploy.manifest import KNOWN_ANSWERS, MANIFEST, TABLES
-from s2c_deploy.networks import Networks
+from s2c_deploy.formats.bundle import exact_graphs, fingerprint, load_arrays, npz_bytes, open_bundle
+from s2c_deploy.formats.manifest import KNOWN_ANSWERS, MANIFEST, TABLES
 from s2c_deploy.runtime import open_runner
 from s2c_deploy.runtime.probe import compare, known_probes
 

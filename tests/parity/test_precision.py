@@ -19,10 +19,9 @@ from PIL import Image as Pil
 from torch import nn
 from untrained import checkpoint_of
 
-from s2c_deploy.bundle import Bundle, open_bundle
-from s2c_deploy.codec import Pixels, to_pixels
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.tiles import to_pixels
 from s2c_deploy.errors import BundleError, InputError, ParityError
-from s2c_deploy.export.checkpoint import Checkpoint
 from s2c_deploy.export.exporter import export_bundle
 from s2c_deploy.export.precision import half, half_graphs
 from s2c_deploy.export.precision.gate import Cost, Reference, cost
@@ -30,7 +29,9 @@ from s2c_deploy.export.precision.measure import node_ranges
 from s2c_deploy.export.precision.pixels import with_pixels
 from s2c_deploy.export.precision.rounding import rounded_graph
 from s2c_deploy.export.precision.typed import typed_graph
+from s2c_deploy.formats.bundle import Bundle, open_bundle
 from s2c_deploy.metrics import psnr
+from s2c_deploy.models.checkpoint import Checkpoint
 from s2c_deploy.runtime.runner import Runner
 
 Array = npt.NDArray[np.float32]

@@ -8,14 +8,13 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from s2c_deploy.bundle import Bundle, open_bundle
-from s2c_deploy.codec import Pixels
-from s2c_deploy.engine.host import Host, this_host
+from s2c_deploy.arrays import Pixels
 from s2c_deploy.errors import DependencyError, EngineError
+from s2c_deploy.formats.bundle import Bundle, open_bundle
+from s2c_deploy.host import Host, this_host
 from s2c_deploy.runtime import onnxruntime_runner, open_runner
-from s2c_deploy.runtime.backends import PROVIDERS
-from s2c_deploy.runtime.onnxruntime_runner import provider_options
-from s2c_deploy.verify import cross_decode
+from s2c_deploy.runtime.providers import PROVIDERS, provider_options
+from s2c_deploy.verify.cross import cross_decode
 
 GPU = ("onnxruntime-cuda", "onnxruntime-tensorrt")
 

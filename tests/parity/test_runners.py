@@ -18,11 +18,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from s2c_deploy.bundle import Bundle, exact_graphs, graph_names, load_arrays, npz_bytes, open_bundle
-from s2c_deploy.codec import Codec
+from s2c_deploy.codec.codec import Codec
+from s2c_deploy.codec.networks import Networks
 from s2c_deploy.errors import DependencyError, EngineError, InputError
-from s2c_deploy.manifest import KNOWN_ANSWERS, fingerprint
-from s2c_deploy.networks import Networks
+from s2c_deploy.formats.bundle import Bundle, exact_graphs, graph_names, load_arrays, npz_bytes, open_bundle
+from s2c_deploy.formats.manifest import KNOWN_ANSWERS, fingerprint
 from s2c_deploy.runtime import Runner, backend_status, backends, choose_backend, open_runner, probe
 from s2c_deploy.runtime.probe import FULL_RANGE, TOLERANCE, compare, probe_arrays, probe_from_arrays
 

@@ -10,12 +10,12 @@ import numpy as np
 import openvino
 import pytest
 
-from s2c_deploy.bundle import exact_graphs, open_bundle
+from s2c_deploy.arrays import FloatArray, Pixels
 from s2c_deploy.errors import EngineError
-from s2c_deploy.image import Pixels
+from s2c_deploy.formats.bundle import exact_graphs, open_bundle
+from s2c_deploy.formats.onnx_graph import OnnxGraph
 from s2c_deploy.runtime.openvino_runner import OpenVinoRunner
-from s2c_deploy.runtime.runner import FloatArray
-from s2c_deploy.verify import Agreement, Setting, check_known_answers, cross_decode, decode, encode, opened
+from s2c_deploy.verify.cross import Agreement, Setting, check_known_answers, cross_decode, decode, encode, opened
 
 
 def test_every_engine_decodes_every_other(bundle_path: Path, small_photograph: Pixels) -> None:
@@ -63,4 +63,4 @@ def test_an_engine_that_runs_in_bfloat16_is_refused(
     """Processors without bfloat16 ignore a request for it, so here the engine only says that it uses it."""
     monkeypatch.setattr(openvino.CompiledModel, "get_property", lambda self, name: openvino.Type.bf16)
     with pytest.raises(EngineError, match=r"expected precision float32, found .*bf"):
-        OpenVinoRunner(bundle_path / "h_s.onnx")
+        OpenVinoRunner(OnnxGraph.read(bundle_path / "h_s.onnx"))

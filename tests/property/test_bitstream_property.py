@@ -7,7 +7,9 @@ import struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2c_deploy.bitstream import (
+from s2c_deploy.entropy.native import crc32c
+from s2c_deploy.errors import BitstreamError
+from s2c_deploy.formats.bitstream import (
     PRESETS,
     TILE_UNIT,
     VARIANTS,
@@ -18,8 +20,6 @@ from s2c_deploy.bitstream import (
     tile_count,
     tile_grid,
 )
-from s2c_deploy.entropy.native import crc32c
-from s2c_deploy.errors import BitstreamError
 
 SIDES = st.integers(1, 400)
 TILES = st.integers(0, 8).map(lambda units: units * TILE_UNIT)

@@ -26,12 +26,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s2c_deploy import codec as module
-from s2c_deploy.bitstream import parse
-from s2c_deploy.codec import Codec, Pixels
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec import tiles as module
+from s2c_deploy.codec.codec import Codec
 from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
 from s2c_deploy.entropy.native import crc32c
 from s2c_deploy.errors import BitstreamError
+from s2c_deploy.formats.bitstream import parse
 
 #: Mutations whose checksums find them; and those that reach the coder and the networks with right checksums.
 DETECTED, PAYLOADS, HEADERS = 20_000, 2_000, 400
@@ -246,7 +247,7 @@ def test_a_picture_over_the_limit_is_refused_before_the_networks_see_it(
     originals: list[Original], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = originals[0]
-    monkeypatch.setattr(Codec, "_decode_tile", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr(module.TileCoder, "decode", lambda *_: pytest.fail("it was decoded"))
     for width, height in ((129, 128), (65535, 65535), (65535, 1)):
         fields = bytearray(original.data[:HEADER])
         struct.pack_into("<2H", fields, 8, width, height)

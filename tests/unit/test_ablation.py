@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from untrained import small_config
 
-from s2c_deploy.export.checkpoint import load_checkpoint
+from s2c_deploy.models.checkpoint import load_checkpoint
 from s2c_deploy.train import TrainSettings, hold_out, open_cache
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,14 +14,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from s2c_deploy import Codec
+from s2c_deploy.arrays import Pixels
 from s2c_deploy.bench.compressai_import import import_compressai
 from s2c_deploy.entropy.tables import TOTAL, gaussian_tables
 from s2c_deploy.errors import ExportError, InputError
-from s2c_deploy.export.adapters import adapt, compatible_part, factorized_pmf, read_tensors
-from s2c_deploy.export.checkpoint import load_checkpoint, load_file_checkpoint
 from s2c_deploy.export.exporter import export_bundle
-from s2c_deploy.image import Pixels
 from s2c_deploy.models import S2CModel
+from s2c_deploy.models.adapters import adapt, compatible_part, factorized_pmf, read_tensors
+from s2c_deploy.models.checkpoint import load_checkpoint, load_file_checkpoint
 from s2c_deploy.presets import model_config
 
 SHIPPED = Path(__file__).resolve().parent.parent.parent / "export" / "conv-tiny"

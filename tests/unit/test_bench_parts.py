@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s2c_deploy.arrays import Pixels
 from s2c_deploy.bench.cases import Source, group, of_sizes, parse_size
 from s2c_deploy.bench.parity import BFLOAT16, FLOAT32, judge
 from s2c_deploy.bench.report import compare_table, differences
@@ -17,7 +18,6 @@ from s2c_deploy.bench.result import Benchmark, Measured, RowResult, Series, read
 from s2c_deploy.bench.rows import choose_rows
 from s2c_deploy.bench.stages import StageClock
 from s2c_deploy.bench.tables import costs_table, device_table, latency_table, lost_table, notes, stages_table
-from s2c_deploy.codec import Pixels
 from s2c_deploy.errors import InputError
 
 

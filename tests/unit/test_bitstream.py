@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s2c_deploy import bitstream, presets
-from s2c_deploy.bitstream import Stream, Tile, pack, parse, tile_count, tile_grid
+from s2c_deploy import contract
 from s2c_deploy.entropy.native import crc32c
 from s2c_deploy.errors import BitstreamError, InputError
+from s2c_deploy.formats import bitstream
+from s2c_deploy.formats.bitstream import Stream, Tile, pack, parse, tile_count, tile_grid
 
 # the example of docs/bitstream.md, written down byte for byte
 GOLDEN = bytes.fromhex(
@@ -357,7 +358,7 @@ def test_tiles_are_whole_multiples_of_64(tile: object) -> None:
 
 
 def test_huge_dimensions() -> None:
-    assert (presets.MAX_PIXELS, presets.MAX_TILE_PIXELS) == (2**27, 2**25)
+    assert (contract.MAX_PIXELS, contract.MAX_TILE_PIXELS) == (2**27, 2**25)
     data = build(b"a", width=65535, height=65535, tile=0)
     assert refused(data).field == "dimensions"
     assert peak_of_refusal(data) < 20_000

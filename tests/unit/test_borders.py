@@ -13,19 +13,19 @@ import pytest
 from PIL import Image as Pil
 
 from s2c_deploy import Codec
-from s2c_deploy.bundle import open_bundle
-from s2c_deploy.engine import EngineStore
-from s2c_deploy.engine.identity import Identity
-from s2c_deploy.engine.trust import Trust
 from s2c_deploy.entropy import coder as coder_module
 from s2c_deploy.entropy.coder import Encoder, Tables
 from s2c_deploy.entropy.tables import gaussian_tables
 from s2c_deploy.errors import BundleError, EngineError, InputError, OutOfMemoryError, S2CError
 from s2c_deploy.files import atomic_write, read_bytes
+from s2c_deploy.formats.bundle import open_bundle
 from s2c_deploy.image import read_image
 from s2c_deploy.listing import list_images
 from s2c_deploy.runtime import open_runner
 from s2c_deploy.runtime.runner import Runner, lacks_memory
+from s2c_deploy.tensorrt import EngineStore
+from s2c_deploy.tensorrt.identity import Identity
+from s2c_deploy.tensorrt.trust import Trust
 
 SYSTEM = [OSError(code, os.strerror(code)) for code in (errno.EACCES, errno.EIO, errno.ENOSPC, errno.EMFILE)]
 MEMORY = [MemoryError("no more")]
@@ -96,10 +96,10 @@ def test_a_bundle(bundle_path: Path, monkeypatch: pytest.MonkeyPatch, error: Bas
 def test_a_bundle_that_memory_does_not_hold(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = open_bundle(bundle_path)
     with monkeypatch.context() as patch:
-        patch.setattr("s2c_deploy.manifest.read_file", raising(MemoryError()))
+        patch.setattr("s2c_deploy.formats.manifest.read_file", raising(MemoryError()))
         with pytest.raises(OutOfMemoryError, match=r"h_s\.onnx"):
             bundle.read_graph("h_s")
-    monkeypatch.setattr("s2c_deploy.bundle.parse_npz", raising(MemoryError()))
+    monkeypatch.setattr("s2c_deploy.formats.bundle.parse_npz", raising(MemoryError()))
     with pytest.raises(OutOfMemoryError, match=r"known_answers\.npz"):
         bundle.known_answers()
 
@@ -139,12 +139,12 @@ def test_a_built_engine(
     identity = Identity(**(fields | {"profiles": ("p",), "flags": (), "graph": "h_a", "target": "tensorrt"}))
     store = EngineStore(bundle, trust=Trust(tmp_path / "state"))
     for name in ("write_file", "remove_file"):
-        monkeypatch.setattr(f"s2c_deploy.engine.store.{name}", raising(error))
+        monkeypatch.setattr(f"s2c_deploy.tensorrt.store.{name}", raising(error))
     with pytest.raises(EngineError, match="cannot write"):
         store.write(identity, b"engine", tag="trt")
     with pytest.raises(EngineError, match="cannot delete"):
         store.remove(bundle.path / "tensorrt" / "h_a" / "x.engine")
-    monkeypatch.setattr("s2c_deploy.engine.trust.write_file", raising(error))
+    monkeypatch.setattr("s2c_deploy.tensorrt.trust.write_file", raising(error))
     with pytest.raises(EngineError, match="cannot write"):
         store.trust.record(identity)
 
@@ -171,11 +171,11 @@ def test_numpy_in_the_codec(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with Codec.open(bundle_path, "onnxruntime", threads=1) as codec:
         data = codec.compress(image)
         with monkeypatch.context() as patch:
-            patch.setattr("s2c_deploy.codec.to_network", raising(MemoryError()))
+            patch.setattr("s2c_deploy.codec.tiles.to_network", raising(MemoryError()))
             with pytest.raises(OutOfMemoryError, match=r"compressing 64x64 pixels .*--tile"):
                 codec.compress(image)
         with monkeypatch.context() as patch:
-            patch.setattr("s2c_deploy.codec.to_pixels", raising(MemoryError()))
+            patch.setattr("s2c_deploy.codec.tiles.to_pixels", raising(MemoryError()))
             with pytest.raises(OutOfMemoryError, match="decompressing 64x64 pixels"):
                 codec.decompress(data)
         with monkeypatch.context() as patch:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s2c_deploy import manifest as module
 from s2c_deploy import replace
-from s2c_deploy.bundle import Gains, exact_graphs, graph_names, npz_bytes, open_bundle, write_bundle
-from s2c_deploy.codec import Codec
+from s2c_deploy.codec.codec import Codec
 from s2c_deploy.errors import BundleError, EngineError, InputError
-from s2c_deploy.manifest import MANIFEST, fingerprint, read_manifest
+from s2c_deploy.formats import manifest as module
+from s2c_deploy.formats.bundle import Gains, exact_graphs, graph_names, npz_bytes, open_bundle, write_bundle
+from s2c_deploy.formats.manifest import MANIFEST, fingerprint, read_manifest
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

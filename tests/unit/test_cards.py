@@ -11,7 +11,7 @@ import pytest
 from s2c_deploy import __version__
 from s2c_deploy.evaluation import Evaluation
 from s2c_deploy.evaluation.curves import Curve, Kind, Point, compare
-from s2c_deploy.export.checkpoint import load_checkpoint
+from s2c_deploy.models.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / __version__

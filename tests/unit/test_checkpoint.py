@@ -15,7 +15,7 @@ from torch import Tensor
 from untrained import checkpoint_of
 
 from s2c_deploy.errors import ExportError, InputError, S2CError
-from s2c_deploy.export.checkpoint import RECIPE, WEIGHTS, load_checkpoint, tensors_sha256
+from s2c_deploy.models.checkpoint import RECIPE, WEIGHTS, load_checkpoint, tensors_sha256
 
 SHIPPED = Path(__file__).resolve().parent.parent.parent / "export" / "conv-tiny"
 TOML = '[model]\nvariant = "conv"\npreset = "tiny"\n'

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s2c_deploy.bitstream import FINGERPRINT_SIZE, Stream, pack, parse, tile_grid
-from s2c_deploy.bundle import exact_graphs
-from s2c_deploy.codec import Codec, Pixels, to_pixels
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.codec import Codec
+from s2c_deploy.codec.latent import packed, unpack
+from s2c_deploy.codec.tiles import to_pixels
 from s2c_deploy.entropy.coder import Encoder
 from s2c_deploy.errors import BitstreamError, DependencyError, EngineError, InputError
-from s2c_deploy.latent import packed, unpack
+from s2c_deploy.formats.bitstream import FINGERPRINT_SIZE, Stream, pack, parse, tile_grid
+from s2c_deploy.formats.bundle import exact_graphs
 from s2c_deploy.metrics import psnr
 
 ENGINES = ("onnxruntime", "openvino", "torch")
@@ -135,7 +137,7 @@ def test_a_stream_of_one_engine_decodes_alike_on_all(
     for writer in codecs.values():
         data = writer.compress(small_photograph, quality)
         (payload,) = parse(data).tiles
-        latents = [reader._decode_tile(payload, part, quality) for reader in codecs.values()]
+        latents = [reader._tiles.decode(payload, part, quality) for reader in codecs.values()]
         for y_hat in latents[1:]:
             np.testing.assert_array_equal(y_hat, latents[0])
         assert np.abs(latents[0]).max() > 0
@@ -150,7 +152,7 @@ def test_the_number_of_threads_does_not_matter(bundle_path: Path, codec: Codec, 
     (part,) = tile_grid(768, 512, 0)
     (payload,) = parse(data).tiles
     with Codec.open(bundle_path, "onnxruntime", threads=2) as other:
-        np.testing.assert_array_equal(other._decode_tile(payload, part, 5), codec._decode_tile(payload, part, 5))
+        np.testing.assert_array_equal(other._tiles.decode(payload, part, 5), codec._tiles.decode(payload, part, 5))
 
 
 def test_exact_graphs_stay_exact_for_any_symbols(codecs: dict[str, Codec]) -> None:

@@ -12,15 +12,14 @@ import numpy as np
 import pytest
 
 from s2c_deploy import Codec
-from s2c_deploy.bitstream import parse
-from s2c_deploy.bundle import Gains, open_bundle
-from s2c_deploy.codec import Pixels
+from s2c_deploy.arrays import FloatArray, Pixels
+from s2c_deploy.codec.networks import Networks
 from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
 from s2c_deploy.entropy.tables import gaussian_tables
 from s2c_deploy.errors import BundleError, EngineError, InputError
-from s2c_deploy.networks import Networks
+from s2c_deploy.formats.bitstream import parse
+from s2c_deploy.formats.bundle import Gains, open_bundle
 from s2c_deploy.runtime import Runner, open_runner
-from s2c_deploy.runtime.runner import FloatArray
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (70, 130, 3), dtype=np.uint8)
 

@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 
-from s2c_deploy.bitstream import parse
-from s2c_deploy.codec import Codec, Pixels
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.codec import Codec
 from s2c_deploy.errors import DependencyError, InputError
 from s2c_deploy.evaluation import Evaluation, Request, evaluate_folder, plot, report, tables
 from s2c_deploy.evaluation.curves import Curve, Point, compare, mean_curve, size_ratios
 from s2c_deploy.evaluation.evaluate import _comparisons
 from s2c_deploy.evaluation.measure import BundleMethod, Measurement, ideal_bits, measure
 from s2c_deploy.evaluation.pillow_codecs import CODEC_NAMES, pillow_codec
+from s2c_deploy.formats.bitstream import parse
 from s2c_deploy.metrics import bd_rate, ms_ssim, psnr
 
 

@@ -17,9 +17,10 @@ import PIL.Image as Pil
 import pytest
 from PIL import ImageCms
 
-from s2c_deploy import bitstream, image
-from s2c_deploy.bitstream import MAX_METADATA
+from s2c_deploy import image
 from s2c_deploy.errors import InputError, OutOfMemoryError
+from s2c_deploy.formats import bitstream
+from s2c_deploy.formats.bitstream import MAX_METADATA
 from s2c_deploy.image import (
     Image,
     check_suffix,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2c_deploy.npz import npz_bytes, parse_npz
+from s2c_deploy.formats.npz import npz_bytes, parse_npz
 
 ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array(7, np.int64)}
 

@@ -13,10 +13,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from untrained import checkpoint_of
 
-from s2c_deploy.bundle import Bundle, graph_names, open_bundle
 from s2c_deploy.errors import BundleError, EngineError
 from s2c_deploy.export.transform_graphs import transform_graphs
-from s2c_deploy.onnx_graph import OPERATORS, OnnxGraph, check_graph
+from s2c_deploy.formats.bundle import Bundle, graph_names, open_bundle
+from s2c_deploy.formats.onnx_graph import OPERATORS, OnnxGraph, check_graph
 from s2c_deploy.presets import CHANNEL_AGGREGATIONS, VARIANTS
 from s2c_deploy.quantize import exact_model
 from s2c_deploy.runtime.torch_runner import _OPERATORS

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from s2c_deploy.pipeline import ahead
+from s2c_deploy.codec.prefetch import ahead
 
 
 def test_items_come_in_order_from_another_thread():

@@ -11,7 +11,7 @@ import pytest
 from picture_files import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, chunk, png, refusal, saved
 from PIL import ImageCms, PngImagePlugin
 
-from s2c_deploy.bitstream import MAX_METADATA
+from s2c_deploy.formats.bitstream import MAX_METADATA
 from s2c_deploy.image import decode_image
 
 ROWS = [[(255, 0, 0), (0, 255, 0), (0, 0, 255)], [(0, 0, 0), (255, 255, 255), (9, 99, 199)]]

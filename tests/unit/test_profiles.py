@@ -28,7 +28,7 @@ from picture_files import (
     to_srgb,
 )
 
-from s2c_deploy.bitstream import MAX_METADATA
+from s2c_deploy.formats.bitstream import MAX_METADATA
 from s2c_deploy.image import decode_image
 
 ROWS = [[(255, 0, 0), (0, 255, 0), (0, 0, 255)], [(0, 0, 0), (255, 255, 255), (9, 99, 199)]]

@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from s2c_deploy.bundle import exact_graphs, open_bundle
 from s2c_deploy.errors import ExactnessError
-from s2c_deploy.proof import EXACT_LIMIT, prove_graph
+from s2c_deploy.formats.bundle import exact_graphs, open_bundle
+from s2c_deploy.verify.proof import EXACT_LIMIT, prove_graph
 
 Change = Callable[[onnx.ModelProto], None]
 

@@ -18,10 +18,10 @@ from torch import Tensor
 from untrained import small_config
 
 from s2c_deploy.errors import ExportError, InputError, OutOfMemoryError, S2CError
-from s2c_deploy.export.adapters import compatible_part, read_tensors
-from s2c_deploy.export.checkpoint import load_file_checkpoint
-from s2c_deploy.export.tensor_files import parse_safetensors
 from s2c_deploy.models import S2CModel
+from s2c_deploy.models.adapters import compatible_part, read_tensors
+from s2c_deploy.models.checkpoint import load_file_checkpoint
+from s2c_deploy.models.tensor_files import parse_safetensors
 
 CONFIG = small_config("conv")
 #: Of a tensor that fits, and of one that does not.

@@ -14,9 +14,9 @@ from training import CONFIG, SETTINGS, nine_pictures
 
 from s2c_deploy import presets
 from s2c_deploy.errors import InputError
-from s2c_deploy.export.checkpoint import load_checkpoint
 from s2c_deploy.metrics import ms_ssim as ms_ssim_of_pictures
 from s2c_deploy.models import S2CModel
+from s2c_deploy.models.checkpoint import load_checkpoint
 from s2c_deploy.quantize import exact_model, exact_twin
 from s2c_deploy.train import TrainSettings, train
 from s2c_deploy.train.data import Crops, Pictures

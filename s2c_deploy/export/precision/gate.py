@@ -21,14 +21,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2c_deploy.bundle import Bundle
-from s2c_deploy.codec import Pixels, to_network, to_pixels
+from s2c_deploy.arrays import FloatArray, Pixels
+from s2c_deploy.codec.latent import LatentCoder
+from s2c_deploy.codec.networks import Networks
+from s2c_deploy.codec.tiles import to_network, to_pixels
+from s2c_deploy.contract import MEAN_STEPS, Z_LIMIT
 from s2c_deploy.entropy.coder import Encoder, Tables
-from s2c_deploy.latent import LatentCoder
+from s2c_deploy.formats.bundle import Bundle
 from s2c_deploy.metrics import psnr
-from s2c_deploy.networks import Networks
-from s2c_deploy.presets import MEAN_STEPS, Z_LIMIT
-from s2c_deploy.runtime.runner import FloatArray, Runner
+from s2c_deploy.runtime.runner import Runner
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from s2c_deploy.bundle import Bundle
-from s2c_deploy.codec import Pixels
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.networks import Networks
 from s2c_deploy.errors import EngineError, ParityError
 from s2c_deploy.export.parity import check_file
 from s2c_deploy.export.precision.gate import Reference, coded_in_float32, cost
@@ -25,9 +25,9 @@ from s2c_deploy.export.precision.measure import NodeRange, node_ranges
 from s2c_deploy.export.precision.pixels import with_pixels
 from s2c_deploy.export.precision.rounding import rounded_graph
 from s2c_deploy.export.precision.typed import folded, typed_graph
-from s2c_deploy.manifest import FLOAT_GRAPHS
-from s2c_deploy.networks import Networks
-from s2c_deploy.onnx_graph import OnnxGraph
+from s2c_deploy.formats.bundle import Bundle
+from s2c_deploy.formats.manifest import FLOAT_GRAPHS
+from s2c_deploy.formats.onnx_graph import OnnxGraph
 from s2c_deploy.runtime.onnxruntime_runner import OnnxRuntimeRunner
 from s2c_deploy.runtime.runner import Runner
 

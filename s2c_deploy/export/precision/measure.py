@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from s2c_deploy.arrays import FloatArray
 from s2c_deploy.export.precision.rounding import MOVES, rounding
 from s2c_deploy.export.precision.typed import FLOAT, folded, is_gain, values_of_type
-from s2c_deploy.onnx_graph import OnnxGraph
+from s2c_deploy.formats.onnx_graph import OnnxGraph
 from s2c_deploy.runtime.onnxruntime_runner import OnnxRuntimeRunner
-from s2c_deploy.runtime.runner import FloatArray
 
 #: Largest finite FP16 value.
 HALF_MAX = 65504.0

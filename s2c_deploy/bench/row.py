@@ -1,0 +1,66 @@
+"""What a row of a benchmark is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.bench.parity import LIMITS, OTHER_SYMBOLS, Limits
+from s2c_deploy.bench.stages import StageClock
+
+Kind = Literal["engine", "pytorch", "reference"]
+
+
+class Pipeline(Protocol):
+    """Pixels to bytes and back, with a clock inside."""
+
+    clock: StageClock
+
+    def encode(self, pixels: Pixels, quality: float) -> bytes: ...
+
+    def decode(self, data: bytes) -> Pixels: ...
+
+    def close(self) -> None: ...
+
+
+#: Opens a row: bundle folder, model folder or None, threads.
+Opener = Callable[[Path, Path | None, int], Pipeline]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One way to run the codec.
+
+    wants: what the provider of every graph must name, else the row is reported as what really ran; precision: of g_s;
+    own_streams: it cannot read the others' streams, and codes the pictures itself; gpu: that it runs on one; obstacle:
+    why it cannot run here; reluctance: why ``auto`` leaves it out, though it can.  ``open`` goes to another process: a
+    function of a module.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    open: Opener
+    wants: str
+    precision: str = "float32"
+    own_streams: bool = False
+    gpu: bool = False
+    obstacle: str | None = None
+    reluctance: str | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """How far its pictures may be from the encoder's."""
+        return OTHER_SYMBOLS if self.own_streams else LIMITS[self.precision]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchWay:
+    """How PyTorch runs the model's modules: memory layout, precision of g_s (autocast), whether g_s is compiled."""
+
+    channels_last: bool = False
+    precision: str = "float32"
+    compiled: bool = False

@@ -1,0 +1,1 @@
+"""The files that a command is given: which become which, what may be replaced, one after another."""

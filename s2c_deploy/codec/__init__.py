@@ -1,0 +1,1 @@
+"""The codec: pixels to streams and back."""

@@ -1,0 +1,149 @@
+"""The latent between networks and coder: the walk through groups and passes that encoder and decoder share.
+
+Only integers cross into the coder.  ``y_hat`` is held in 1/16 steps throughout: a symbol q and a mean m (in 1/16 steps)
+make y_hat = 16 q + m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from s2c_deploy.arrays import FloatArray, Indexes, Symbols
+from s2c_deploy.contract import HYPER_STRIDE, LATENT_STRIDE, MEAN_LIMIT, MEAN_STEPS, SCALE_LEVELS, SYMBOL_LIMIT, Z_LIMIT
+from s2c_deploy.entropy.coder import Decoder, Encoder
+from s2c_deploy.errors import BitstreamError, EngineError
+from s2c_deploy.formats.bundle import Bundle
+from s2c_deploy.runtime.runner import Runner
+
+_MEANS = MEAN_STEPS * MEAN_LIMIT
+#: Codes one pass: (first channel, last channel + 1, parity, indexes, means) to symbols.
+CodePass = Callable[[int, int, int, Indexes, FloatArray], Symbols]
+
+
+
+class Graphs(Protocol):
+    """Runners by the name of their graph."""
+
+    def __getitem__(self, graph: str, /) -> Runner: ...
+
+
+class LatentCoder:
+    """Latents to symbols and back, with the exact graphs of a bundle."""
+
+    def __init__(self, bundle: Bundle, networks: Graphs) -> None:
+        self._bundle = bundle
+        self._networks = networks
+        self._skip_below = bundle.tables.skip_below
+
+    def encode(self, y: FloatArray, z: FloatArray, quality: float, encoder: Encoder) -> FloatArray:
+        """Pushes every symbol of gained latents, 1 x M x h x w and 1 x N x h/4 x w/4; returns y_hat."""
+        return self.walk(self.push_hyper(z, quality, encoder), self.encoding(y, encoder))
+
+    def decode(self, decoder: Decoder, rows: int, columns: int, quality: float) -> FloatArray:
+        """Reads every symbol of a latent whose hyper-latent has these rows and columns; returns y_hat.
+
+        BitstreamError unless the payload ends exactly there.
+        """
+        z_symbols = self.read_hyper(decoder, rows, columns, quality)
+        y_hat = self.walk(z_symbols, self.decoding(decoder))
+        # Until the coder has ended where its encoder began, no symbol is to be trusted.
+        decoder.finish()
+        return y_hat
+
+    def push_hyper(self, z: FloatArray, quality: float, encoder: Encoder) -> Symbols:
+        """Rounds and pushes the hyper-latent; returns its symbols."""
+        z_symbols: Symbols = _rounded(z, Z_LIMIT)
+        indexes = self._z_indexes(quality, *z.shape[2:])
+        z_symbols[indexes < self._skip_below] = 0
+        encoder.push(z_symbols, indexes)
+        return z_symbols
+
+    def read_hyper(self, decoder: Decoder, rows: int, columns: int, quality: float) -> Symbols:
+        """The hyper-latent symbols; BitstreamError for one outside the range that h_s is proven for."""
+        z_symbols = decoder.read(self._z_indexes(quality, rows, columns))
+        if (largest := int(np.abs(z_symbols.astype(np.int32)).max())) > Z_LIMIT:
+            raise BitstreamError("hyper-latent", expected=f"symbols within {Z_LIMIT}", found=largest)
+        return z_symbols
+
+    def encoding(self, y: FloatArray, encoder: Encoder) -> CodePass:
+        """Codes a pass of y by rounding it around the means and pushing the symbols."""
+
+        def code(start: int, stop: int, parity: int, indexes: Indexes, means: FloatArray) -> Symbols:
+            symbols = _rounded(packed(y[:, start:stop], parity) - means / np.float32(MEAN_STEPS), SYMBOL_LIMIT)
+            symbols[indexes < self._skip_below] = 0
+            encoder.push(symbols, indexes)
+            return symbols
+
+        return code
+
+    @staticmethod
+    def decoding(decoder: Decoder) -> CodePass:
+        """Codes a pass by reading its symbols."""
+        return lambda start, stop, parity, indexes, means: decoder.read(indexes)
+
+    def walk(self, z_symbols: Symbols, code: CodePass) -> FloatArray:
+        """Group by group, pass by pass: contexts -> indexes and means -> code -> y_hat, 1 x M x h x w."""
+        config = self._bundle.config
+        hyper = self._networks["h_s"]({"z_hat": z_symbols.astype(np.float32)})["hyper"]
+        scale = HYPER_STRIDE // LATENT_STRIDE
+        rows, columns = z_symbols.shape[2] * scale, z_symbols.shape[3] * scale
+        y_hat = np.zeros((1, config.latent_channels, rows, columns), np.float32)
+        start = 0
+        for k, channels in enumerate(config.groups):
+            stop = start + channels
+            inputs = {"hyper": hyper}
+            if start:
+                inputs["y_prev"] = y_hat[:, :start]
+            out = self._networks[f"context_{k}_anchor"](inputs)
+            features = out["features"]
+            for parity in (0, 1):
+                if parity:
+                    # The group's non-anchors are still zero here: the graph may see its anchors only.
+                    inputs = {"features": features, "y_cur": y_hat[:, start:stop]}
+                    out = self._networks[f"context_{k}_nonanchor"](inputs)
+                wanted = (1, channels, rows, columns // 2)
+                indexes = _in_range(out["indexes"], wanted, 0, SCALE_LEVELS - 1, f"indexes of context {k}")
+                means = _in_range(out["means"], wanted, -_MEANS, _MEANS, f"means of context {k}")
+                symbols = code(start, stop, parity, indexes.astype(np.uint8), means)
+                unpack(y_hat[:, start:stop], parity, symbols * np.float32(MEAN_STEPS) + means)
+            start = stop
+        return y_hat
+
+    def _z_indexes(self, quality: float, rows: int, columns: int) -> Indexes:
+        z_indexes = self._bundle.gains.at(quality)[3].reshape(1, -1, 1, 1)
+        return np.tile(z_indexes, (1, 1, rows, columns))
+
+
+def _rounded(values: FloatArray, limit: int) -> Symbols:
+    """The nearest symbols; EngineError for what is no number."""
+    rounded = np.clip(np.rint(values), -limit, limit)
+    if np.isnan(rounded.max()):
+        raise EngineError("g_a or h_a gave values that are no numbers", hint="is the bundle sound? s2c-deploy verify")
+    symbols: Symbols = rounded.astype(np.int16)
+    return symbols
+
+
+def _in_range(values: FloatArray, shape: tuple[int, ...], low: int, high: int, what: str) -> FloatArray:
+    """What an exact graph promised, known before it is cast; EngineError for another shape or value."""
+    if values.shape != shape or not (low <= values.min() and values.max() <= high):
+        raise EngineError(
+            f"{what}: expected {shape} within {low} and {high}, found {values.shape} within {values.min()} and "
+            f"{values.max()}",
+            hint="is the bundle sound? s2c-deploy verify",
+        )
+    return values
+
+
+def packed(y: FloatArray, parity: int) -> FloatArray:
+    """Positions whose row + column has this parity, 1 x C x h x w to 1 x C x h x w/2: even rows' above odd rows'."""
+    return np.concatenate((y[:, :, 0::2, parity::2], y[:, :, 1::2, 1 - parity :: 2]), axis=2)
+
+
+def unpack(y: FloatArray, parity: int, packed: FloatArray) -> None:
+    """Writes packed values back to the positions of one parity; the inverse of ``packed``."""
+    half = packed.shape[2] // 2
+    y[:, :, 0::2, parity::2] = packed[:, :, :half]
+    y[:, :, 1::2, 1 - parity :: 2] = packed[:, :, half:]

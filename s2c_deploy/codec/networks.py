@@ -1,0 +1,131 @@
+"""The graphs of a bundle on one engine."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager, nullcontext
+
+from s2c_deploy.errors import EngineError
+from s2c_deploy.formats.bundle import Bundle, exact_graphs
+from s2c_deploy.formats.manifest import FLOAT_GRAPHS
+from s2c_deploy.host import usable_processors
+from s2c_deploy.runtime import ENGINE_BACKENDS, Runner, backend_status, choose_backend, open_runner
+from s2c_deploy.runtime.probe import first_failure
+
+
+def can_run(bundle: Bundle, backend: str) -> bool:
+    """Whether a backend's packages and GPU are here and, where it runs engines, one for every graph of the bundle."""
+    if not backend_status(backend).usable:
+        return False
+    if backend not in ENGINE_BACKENDS:
+        return True
+    if not (bundle.path / backend).is_dir():
+        return False
+    from s2c_deploy.tensorrt.runner import has_engines
+
+    try:
+        return has_engines(bundle, backend)
+    except EngineError:  # a library that cannot be imported here
+        return False
+
+
+def choose_for(bundle: Bundle, backend: str) -> str:
+    """``auto`` to TensorRT where there is a GPU and every graph of the bundle has an engine for it, else to the
+    fastest backend on the CPU; other names as ``choose_backend`` checks them."""
+    if backend == "auto":
+        for target in ENGINE_BACKENDS:
+            if can_run(bundle, target):
+                return target
+    return choose_backend(backend)
+
+
+def open_graph(
+    bundle: Bundle,
+    graph: str,
+    *,
+    backend: str,
+    threads: int = 0,
+    channels_last: bool = False,
+    precision: str = "auto",
+) -> Runner:
+    """A graph of a bundle on one backend: its .onnx file, or its engine.  precision: of float graphs; exact ones have
+    float32 only."""
+    if graph not in FLOAT_GRAPHS:
+        precision = "float32"
+    if backend in ENGINE_BACKENDS:
+        from s2c_deploy.tensorrt.runner import open_engine
+
+        return open_engine(bundle, graph, target=backend, precision=precision)
+    return open_runner(
+        bundle.read_graph(graph), backend=backend, threads=threads, channels_last=channels_last, precision=precision
+    )
+
+
+class Networks:
+    """The graphs of a bundle on one backend, opened when first asked for.
+
+    Each must give its known answers before it is used: EngineError names the first value that differs.
+    synthesis: the precision of g_s, the one graph that may lose some and that the encoder can do without; auto:
+    float32, or on TensorRT what its engines were built in.
+
+    Any thread may ask for a graph and, on a CPU, call it at any time.  On a GPU a graph's outputs may stay there until
+    its next call: ``walking`` and ``drawing`` are held by whoever uses the graphs of the latent, or g_s.
+    """
+
+    def __init__(self, bundle: Bundle, backend: str, *, threads: int = 0, synthesis: str = "auto") -> None:
+        self._bundle = bundle
+        self.backend = choose_for(bundle, backend)
+        self._threads = threads
+        self._precision = {"g_s": synthesis}
+        self._answers = bundle.known_answers()
+        self._exact = set(exact_graphs(bundle.config))
+        self._runners: dict[str, Runner] = {}
+        self._opening = threading.Lock()
+        alone = self.backend in ENGINE_BACKENDS
+        self.walking: AbstractContextManager[object] = threading.Lock() if alone else nullcontext()
+        self.drawing: AbstractContextManager[object] = threading.Lock() if alone else nullcontext()
+
+    @property
+    def threads(self) -> int:
+        """How many threads the coder may use: as many as the engine was given, or one per processor."""
+        return self._threads or usable_processors()
+
+    def __getitem__(self, graph: str) -> Runner:
+        if (runner := self._runners.get(graph)) is not None:
+            return runner
+        with self._opening:
+            if graph not in self._runners:
+                self._runners[graph] = self._open(graph)
+            return self._runners[graph]
+
+    def _open(self, graph: str) -> Runner:
+        exact = graph in self._exact
+        runner = self.open_graph(graph)
+        try:
+            failure = first_failure(graph, runner, self._answers, exact=exact)
+            if failure is not None:
+                raise EngineError(
+                    f"{self.backend} fails the known-answer test: {failure}",
+                    hint="use another --backend, and report this engine's version",
+                )
+        except BaseException:
+            runner.close()
+            raise
+        return runner
+
+    def open_graph(self, graph: str) -> Runner:
+        """The engine of a graph, before it has given its known answers."""
+        return open_graph(
+            self._bundle,
+            graph,
+            backend=self.backend,
+            threads=self._threads,
+            precision=self._precision.get(graph, "auto"),
+        )
+
+    def close(self) -> None:
+        """Frees the engines; on a GPU once nobody is in them."""
+        with self.walking, self.drawing:
+            for runner in self._runners.values():
+                runner.close()
+            self._runners.clear()

@@ -1,0 +1,338 @@
+"""The ``.s2c`` container, version 1: what surrounds the entropy coder's bytes.  Layout: docs/bitstream.md.
+
+Needs no torch and no engine.  Reading checks every field before it allocates anything that a field asks for.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from os import PathLike
+
+from s2c_deploy.contract import MAX_PIXELS, MAX_TILE_PIXELS
+from s2c_deploy.entropy.native import crc32c
+from s2c_deploy.errors import BitstreamError, InputError
+
+MAGIC = b"\xf5S2C"
+VERSION = 1
+VARIANTS = ("identity", "conv", "attention", "hybrid")
+PRESETS = ("custom", "tiny", "small", "base", "large")
+FINGERPRINT_SIZE = 8
+TILE_UNIT = 64
+MAX_SIDE = 0xFFFF
+MAX_TILE = MAX_SIDE * TILE_UNIT
+MAX_SECTION = 0xFFFFFFFF
+MAX_METADATA = 16 * 2**20
+DEFAULT_MAX_PIXELS = MAX_PIXELS
+MIN_QUALITY, MAX_QUALITY, QUALITY_STEPS = 1.0, 8.0, 32
+
+_HEADER = struct.Struct("<4s4B3H8s")
+_ENTRY = struct.Struct("<II")
+_CRC = struct.Struct("<I")
+_FLAG_ICC, _FLAG_EXIF = 1, 2
+_MAX_STEP = round((MAX_QUALITY - MIN_QUALITY) * QUALITY_STEPS)
+_DAMAGED = "the file is damaged: fetch or copy it again"
+
+
+def quality_step(quality: float) -> int:
+    """The header's step 0..224 nearest to ``quality`` in 1..8; halves go up.  :class:`InputError` outside."""
+    try:
+        value = math.nan if isinstance(quality, str | bytes | bool) else float(quality)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not MIN_QUALITY <= value <= MAX_QUALITY:
+        raise InputError(f"quality {quality!r:.40} is not one of 1 to 8", hint="pass a number from 1 to 8")
+    return math.floor((value - MIN_QUALITY) * QUALITY_STEPS + 0.5)
+
+
+def step_quality(step: int) -> float:
+    """The quality of a header step: 1 + step/32, exact in float32.  :class:`InputError` outside 0..224."""
+    if not 0 <= step <= _MAX_STEP:
+        raise InputError(
+            f"quality step {step} is out of range", hint=f"pass an integer from 0 to {_MAX_STEP}"
+        )
+    return MIN_QUALITY + step / QUALITY_STEPS
+
+
+def round_quality(quality: float) -> float:
+    """``quality`` as the stream will carry it; encode with this value, since the decoder knows no other."""
+    return step_quality(quality_step(quality))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """A rectangle of the picture, in pixels; always inside the picture."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def _check_grid(width: int, height: int, tile: int) -> None:
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise InputError(
+            f"a picture of {width}x{height} cannot be stored", hint=f"sides go from 1 to {MAX_SIDE}"
+        )
+    if type(tile) is not int or tile % TILE_UNIT or not 0 <= tile <= MAX_TILE:
+        raise InputError(
+            f"tile size {tile!r:.40} is not usable",
+            hint=f"pass a multiple of {TILE_UNIT} up to {MAX_TILE}, or 0 for one tile",
+        )
+
+
+def check_size(width: int, height: int, tile: int, max_pixels: int | None) -> tuple[str, str, str] | None:
+    """Whether a picture is too large for a reader of ``max_pixels``; then what is expected, what found, and a hint.
+
+    What counts is what will be allocated: sides padded to multiples of 64, of the picture and of its largest tile.
+    None stands for MAX_PIXELS and MAX_TILE_PIXELS, a number for itself in both places.
+    """
+    most, most_of_tile = (MAX_PIXELS, MAX_TILE_PIXELS) if max_pixels is None else (max_pixels, max_pixels)
+    sides = [-(-side // TILE_UNIT) * TILE_UNIT for side in (width, height)]
+    pixels = sides[0] * sides[1]
+    tile_pixels = min(sides[0], tile or sides[0]) * min(sides[1], tile or sides[1])
+    found = f"{width}x{height}, with its padding {sides[0]}x{sides[1]}"
+    raised = "raise max_pixels (--max-pixels) if you trust where it comes from"
+    if pixels > most:
+        return f"at most {most} pixels", found, raised
+    if tile_pixels > most_of_tile:
+        return f"at most {most_of_tile} pixels a tile", found, f"code it in tiles (--tile 1024), or {raised}"
+    return None
+
+
+def _grid_size(width: int, height: int, tile: int) -> tuple[int, int]:
+    return (-(-width // tile), -(-height // tile)) if tile else (1, 1)
+
+
+def tile_count(width: int, height: int, tile: int) -> int:
+    """Number of tiles of :func:`tile_grid`, without making them."""
+    _check_grid(width, height, tile)
+    columns, rows = _grid_size(width, height, tile)
+    return columns * rows
+
+
+def tile_grid(width: int, height: int, tile: int) -> list[Tile]:
+    """The tiles of a picture, row by row from the top left; those at the right and the bottom are cut to fit.
+
+    ``width``, ``height`` and ``tile`` are in pixels; ``tile`` 0 means one tile, the whole picture.  Raises
+    :class:`InputError` for sides outside 1..65535 and for a tile size that is not a multiple of 64.
+    """
+    _check_grid(width, height, tile)
+    if not tile:
+        return [Tile(left=0, top=0, width=width, height=height)]
+    return [
+        Tile(left=left, top=top, width=min(tile, width - left), height=min(tile, height - top))
+        for top in range(0, height, tile)
+        for left in range(0, width, tile)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """Everything a ``.s2c`` file says.  Making one checks it: :class:`InputError` for what cannot be written.
+
+    ``quality`` is a multiple of 1/32 in 1..8 (:func:`round_quality`); ``tile`` is in pixels, 0 for one tile;
+    ``fingerprint`` is the first 8 bytes of the bundle's; ``tiles`` are the entropy payloads in the order of
+    :func:`tile_grid`; ``exif`` is a TIFF block, without ``Exif\\0\\0`` in front.
+    """
+
+    width: int
+    height: int
+    variant: str
+    preset: str
+    quality: float
+    tile: int
+    fingerprint: bytes
+    tiles: tuple[bytes, ...]
+    icc: bytes | None = None
+    exif: bytes | None = None
+
+    def __post_init__(self) -> None:
+        expected = tile_count(self.width, self.height, self.tile)
+        for name, value, known in (("variant", self.variant, VARIANTS), ("preset", self.preset, PRESETS)):
+            if value not in known:
+                raise InputError(f"unknown {name} {value!r}", hint=f"known: {', '.join(known)}")
+        if round_quality(self.quality) != self.quality:
+            raise InputError(f"quality {self.quality} is not a multiple of 1/32", hint="use round_quality()")
+        if len(self.fingerprint) != FINGERPRINT_SIZE:
+            raise InputError(
+                f"a fingerprint of {len(self.fingerprint)} bytes", hint=f"pass the first {FINGERPRINT_SIZE}"
+            )
+        if len(self.tiles) != expected:
+            raise InputError(
+                f"{len(self.tiles)} tile payloads for a grid of {expected}",
+                hint="one for each of tile_grid()",
+            )
+        for name, data in (("ICC profile", self.icc), ("EXIF block", self.exif)):
+            if data is not None and not 1 <= len(data) <= MAX_METADATA:
+                raise InputError(
+                    f"the {name} has {len(data)} bytes",
+                    hint=f"1 to {MAX_METADATA} can be kept; leave it out: --drop-icc, --strip-metadata, or pass None",
+                )
+        for index, payload in enumerate(self.tiles):
+            if len(payload) > MAX_SECTION:
+                raise InputError(
+                    f"the payload of tile {index} has {len(payload)} bytes",
+                    hint=f"it may have {MAX_SECTION} at most",
+                )
+
+
+def pack(stream: Stream) -> bytes:
+    """The bytes of a ``.s2c`` file."""
+    flags = (_FLAG_ICC if stream.icc else 0) | (_FLAG_EXIF if stream.exif else 0)
+    model = VARIANTS.index(stream.variant) << 4 | PRESETS.index(stream.preset)
+    sections = [data for data in (stream.icc, stream.exif) if data] + list(stream.tiles)
+    head = b"".join(
+        [
+            _HEADER.pack(
+                MAGIC,
+                VERSION,
+                flags,
+                model,
+                quality_step(stream.quality),
+                stream.width,
+                stream.height,
+                stream.tile // TILE_UNIT,
+                stream.fingerprint,
+            ),
+            *(_ENTRY.pack(len(data), crc32c(data)) for data in sections),
+        ]
+    )
+    return b"".join([head, _CRC.pack(crc32c(head)), *sections])
+
+
+def parse(data: bytes, *, max_pixels: int | None = None) -> Stream:
+    """Read and check a whole ``.s2c`` file.
+
+    Raises :class:`BitstreamError` for every malformed input, and for a picture of more than ``max_pixels``
+    (:func:`check_size`); :class:`InputError` for what is no contiguous bytes.
+    Holds at most one copy of ``data`` and about 300 bytes per section; the number of sections is bounded by
+    the picture's size and by ``len(data) / 9``.  Whether the fingerprint is the right one is for the caller
+    to say.
+    """
+    view = _view(data)
+    header = _read_header(view)
+    _check_crc("header", view[: header.table_end], *_CRC.unpack_from(view, header.table_end))
+    variant, preset, quality = _read_model(header.model, header.step)
+    if (problem := check_size(header.width, header.height, header.tile, max_pixels)) is not None:
+        expected, found, hint = problem
+        raise BitstreamError("dimensions", expected=expected, found=found, hint=hint)
+    names = [*header.metadata, *(f"tile {index}" for index in range(header.tiles))]
+    sections = dict(zip(names, _read_sections(view, names, header.table_end), strict=True))
+    return Stream(
+        width=header.width,
+        height=header.height,
+        variant=variant,
+        preset=preset,
+        quality=quality,
+        tile=header.tile,
+        fingerprint=header.fingerprint,
+        icc=sections.pop("icc", None),
+        exif=sections.pop("exif", None),
+        tiles=tuple(sections.values()),
+    )
+
+
+def _view(data: object) -> memoryview:
+    """The bytes of what is bytes, or like bytes and in one piece."""
+    try:
+        return memoryview(data).cast("B")  # type: ignore[arg-type]
+    except (TypeError, ValueError, BufferError):
+        hint = "read the file first: Path(name).read_bytes()" if isinstance(data, str | PathLike) else "pass bytes"
+        raise InputError(f"stream: expected its bytes, found {type(data).__name__}", hint=hint) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """The fixed part; ``metadata`` names the sections before the tiles, the CRC is at ``table_end``."""
+
+    model: int
+    step: int
+    width: int
+    height: int
+    tile: int
+    fingerprint: bytes
+    metadata: list[str]
+    tiles: int
+    table_end: int
+
+
+def _read_header(view: memoryview) -> _Header:
+    """The fields in front, checked as far as finding the checksum needs it."""
+    size = len(view)
+    if bytes(view[:4]) != MAGIC:
+        found = bytes(view[:4]).hex() or "nothing"
+        raise BitstreamError("magic", expected=MAGIC.hex(), found=found, hint="this is not a .s2c file")
+    if size > 4 and view[4] != VERSION:
+        hint = "written by a newer s2c-deploy: upgrade this one" if view[4] > VERSION else _DAMAGED
+        raise BitstreamError("version", expected=VERSION, found=view[4], hint=hint)
+    if size < _HEADER.size:
+        raise BitstreamError("header", expected=f"{_HEADER.size} bytes", found=f"{size} bytes", hint=_DAMAGED)
+    _, _, flags, model, step, width, height, units, fingerprint = _HEADER.unpack_from(view)
+    if flags & ~(_FLAG_ICC | _FLAG_EXIF):
+        raise BitstreamError("flags", expected="bits 0 and 1 only", found=f"0x{flags:02x}", hint=_DAMAGED)
+    for name, side in (("width", width), ("height", height)):
+        if not side:
+            raise BitstreamError(name, expected=f"1 to {MAX_SIDE}", found=0, hint=_DAMAGED)
+    tiles = tile_count(width, height, units * TILE_UNIT)
+    metadata = [name for bit, name in ((_FLAG_ICC, "icc"), (_FLAG_EXIF, "exif")) if flags & bit]
+    sections = len(metadata) + tiles
+    # every section has a table entry: a number of them that cannot be there stops here
+    need = _HEADER.size + _CRC.size + sections * _ENTRY.size
+    if need > size:
+        expected = f"{need} bytes or more for {tiles} tiles"
+        raise BitstreamError("section table", expected=expected, found=f"{size} bytes", hint=_DAMAGED)
+    return _Header(
+        model=model,
+        step=step,
+        width=width,
+        height=height,
+        tile=units * TILE_UNIT,
+        fingerprint=fingerprint,
+        metadata=metadata,
+        tiles=tiles,
+        table_end=_HEADER.size + sections * _ENTRY.size,
+    )
+
+
+def _read_model(model: int, step: int) -> tuple[str, str, float]:
+    """Variant, preset and quality.  Read after the checksum: what is unknown then is no damage."""
+    variant, preset = model >> 4, model & 15
+    hint = "written by a newer s2c-deploy, or by a broken one"
+    if variant >= len(VARIANTS):
+        raise BitstreamError("variant", expected=f"0 to {len(VARIANTS) - 1}", found=variant, hint=hint)
+    if preset >= len(PRESETS):
+        raise BitstreamError("preset", expected=f"0 to {len(PRESETS) - 1}", found=preset, hint=hint)
+    if step > _MAX_STEP:
+        raise BitstreamError("quality step", expected=f"0 to {_MAX_STEP}", found=step, hint=hint)
+    return VARIANTS[variant], PRESETS[preset], step_quality(step)
+
+
+def _read_sections(view: memoryview, names: list[str], table_end: int) -> list[bytes]:
+    entries = list(_ENTRY.iter_unpack(view[_HEADER.size : table_end]))
+    start = table_end + _CRC.size
+    for name, (length, _) in zip(names, entries, strict=True):
+        if name in ("icc", "exif") and not length:
+            raise BitstreamError(name, expected="at least 1 byte", found="0 bytes", hint=_DAMAGED)
+        if name in ("icc", "exif") and length > MAX_METADATA:
+            raise BitstreamError(name, expected=f"at most {MAX_METADATA} bytes", found=f"{length} bytes")
+    end = start + sum(length for length, _ in entries)
+    if end != len(view):
+        hint = "the file was cut short" if end > len(view) else "something was appended to the file"
+        raise BitstreamError("file size", expected=f"{end} bytes", found=f"{len(view)} bytes", hint=hint)
+    sections = []
+    for name, (length, crc) in zip(names, entries, strict=True):
+        part = view[start : start + length]
+        _check_crc(name, part, crc)
+        sections.append(bytes(part))
+        start += length
+    return sections
+
+
+def _check_crc(name: str, part: memoryview, stored: int) -> None:
+    found = crc32c(part)
+    if found != stored:
+        raise BitstreamError(
+            f"checksum of {name}", expected=f"0x{stored:08x}", found=f"0x{found:08x}", hint=_DAMAGED
+        )

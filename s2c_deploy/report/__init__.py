@@ -1,0 +1,1 @@
+"""Tables, pages, plots and environment: what evaluation and bench share."""
