@@ -25,6 +25,7 @@ check: $(VENV)/.installed-dev lint
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # The C decoder under libFuzzer and the sanitizers; needs clang and cmake.

@@ -104,9 +104,7 @@ def report(agreements: list[Agreement]) -> str:
     lines.append("|---|---|---|---|---|")
     for a in agreements:
         outputs = f"{a.differing_outputs:,} of {a.outputs:,}"
-        lines.append(
-            f"| {a.encoder} | {a.decoder} | {outputs} | {a.differing_symbols:,} | {a.failed} of {a.streams} |"
-        )
+        lines.append(f"| {a.encoder} | {a.decoder} | {outputs} | {a.differing_symbols:,} | {a.failed} of {a.streams} |")
     return "\n".join(lines)
 
 

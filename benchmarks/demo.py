@@ -1,6 +1,6 @@
 """``make demo``: one photograph through the command line, and what came of it.
 
-    python -m benchmarks.demo export/photographs/kodim23.png
+python -m benchmarks.demo export/photographs/kodim23.png
 """
 
 from __future__ import annotations

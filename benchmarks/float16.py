@@ -88,9 +88,7 @@ def measure(bundle: Bundle, images: Path, qualities: list[float], threads: int =
         "limit_db": LIMIT_DB,
         "passes": all(mean["loss_db"] <= LIMIT_DB for mean in means),
         "bd_rate_percent": _bd_rate(means),
-        "float32_nodes": {
-            name: graph["float32_nodes"] for name, graph in bundle.manifest["float16"]["graphs"].items()
-        },
+        "float32_nodes": {name: graph["float32_nodes"] for name, graph in bundle.manifest["float16"]["graphs"].items()},
         "means": means,
         "rows": rows,
     }

@@ -1,8 +1,8 @@
 """The documents' latency tables, from the results of benchmarks.latency that are committed.
 
-    python -m benchmarks.latency_tables            # writes each between its markers
-    python -m benchmarks.latency_tables --print    # shows them
-    python -m benchmarks.latency_tables --check    # exit code 1 if a document's is another
+python -m benchmarks.latency_tables            # writes each between its markers
+python -m benchmarks.latency_tables --print    # shows them
+python -m benchmarks.latency_tables --check    # exit code 1 if a document's is another
 """
 
 from __future__ import annotations

@@ -68,9 +68,7 @@ def list_folder(
             below = walk.look_at(place, entry, recursive)
             if below is not None:
                 waiting.append(below)
-    return Listing(
-        folder=root, files=tuple(sorted(walk.files)), left_out=tuple(walk.left_out), hidden=walk.hidden
-    )
+    return Listing(folder=root, files=tuple(sorted(walk.files)), left_out=tuple(walk.left_out), hidden=walk.hidden)
 
 
 class _Walk:

@@ -28,9 +28,7 @@ def _check_pair(a: Array, b: Array) -> None:
                 hint="pass uint8 arrays of height x width x 3",
             )
     if a.shape != b.shape:
-        raise InputError(
-            f"pictures of different sizes: {a.shape} and {b.shape}", hint="compare pictures of one size"
-        )
+        raise InputError(f"pictures of different sizes: {a.shape} and {b.shape}", hint="compare pictures of one size")
 
 
 def psnr(a: Array, b: Array) -> float:
@@ -171,17 +169,11 @@ def _curve(name: str, bpp: Sequence[float] | Array, quality: Sequence[float] | A
     """Quality and log10 of the rate, both rising."""
     rate, level = np.asarray(bpp, np.float64), np.asarray(quality, np.float64)
     if rate.ndim != 1 or rate.shape != level.shape:
-        raise InputError(
-            f"the {name} curve has {rate.shape} rates and {level.shape} qualities", hint="pair them"
-        )
+        raise InputError(f"the {name} curve has {rate.shape} rates and {level.shape} qualities", hint="pair them")
     if len(rate) < _MIN_POINTS:
-        raise InputError(
-            f"the {name} curve has {len(rate)} points", hint=f"at least {_MIN_POINTS} are needed"
-        )
+        raise InputError(f"the {name} curve has {len(rate)} points", hint=f"at least {_MIN_POINTS} are needed")
     if not (np.isfinite(rate).all() and np.isfinite(level).all() and (rate > 0).all()):
-        raise InputError(
-            f"the {name} curve has a rate or a quality that is no number, or a rate of 0 or less"
-        )
+        raise InputError(f"the {name} curve has a rate or a quality that is no number, or a rate of 0 or less")
     order = np.argsort(rate, kind="stable")
     rate, level = rate[order], level[order]
     steps = (np.diff(rate) <= 0) | (np.diff(level) <= 0)

@@ -58,14 +58,12 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def root(
-    version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version."
-    ),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Options of every command."""
 
 
 for _group in (app, *(entry.typer_instance for entry in app.registered_groups)):
-    for _command in (_group.registered_commands if _group is not None else ()):
+    for _command in _group.registered_commands if _group is not None else ():
         if _command.callback is not None:
             _command.callback = with_numpy(_command.callback)

@@ -39,9 +39,7 @@ def measure(
     context: typer.Context,
     bundle: BundleOption = None,
     backends: Annotated[str, typer.Option(help="Rows, with commas between; auto: all that can run here.")] = "auto",
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of pictures.", show_default="export/photographs")
-    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of pictures.", show_default="export/photographs")] = None,
     sizes: Annotated[
         str | None, typer.Option(help="The first picture at these sizes: 720p,1080p,2k,4k,8k,768x512.")
     ] = None,

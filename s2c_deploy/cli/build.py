@@ -22,6 +22,7 @@ from s2c_deploy.formats.finding import bundle_to_write_with
 if TYPE_CHECKING:
     pass
 
+
 def build(
     bundle: BundleArgument = None,
     targets: TargetsOption = "",

@@ -83,9 +83,7 @@ def made_record(made: Made) -> dict[str, Any]:
 
 def made_lines(made: Sequence[Made]) -> list[str]:
     """Engines by target and GPU, summed; a line each, then where they are."""
-    groups = dict.fromkeys(
-        (m.identity.target, m.identity.library_version, m.identity.compute_capability) for m in made
-    )
+    groups = dict.fromkeys((m.identity.target, m.identity.library_version, m.identity.compute_capability) for m in made)
     lines = []
     for target, version, capability in groups:
         rows = [m for m in made if (m.identity.target, m.identity.compute_capability) == (target, capability)]

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from s2c_deploy.image import Image
 
 
-
 def compress(
     paths: Annotated[
         list[str],

@@ -50,9 +50,7 @@ def doctor(as_json: JsonOption = False) -> None:
     for name in BACKENDS:
         status = backend_status(name)
         state = "can run" if status.usable else "cannot run"
-        say(
-            f"  {name:<20} {status.version or 'not installed':<14} {state:<11} {status.advice}".rstrip()
-        )
+        say(f"  {name:<20} {status.version or 'not installed':<14} {state:<11} {status.advice}".rstrip())
     for name, version in _engine_builders().items():
         extra = name.replace("tensorrt-", "")
         say(f"  {name:<20} {version or 'not installed':<14} builds engines" + _advice(version, extra))

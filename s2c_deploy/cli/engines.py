@@ -50,9 +50,7 @@ def verify_engines(bundle: BundleArgument = None, as_json: JsonOption = False) -
 @engines.command("prune")
 def prune_engines(
     bundle: BundleArgument = None,
-    foreign: Annotated[
-        bool, typer.Option("--foreign", help="Also engines for other GPUs and of other users.")
-    ] = False,
+    foreign: Annotated[bool, typer.Option("--foreign", help="Also engines for other GPUs and of other users.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,9 +66,7 @@ def prune_engines(
 def trtexec(
     bundle: BundleArgument = None,
     version: Annotated[str, typer.Option(help="Of TensorRT: 8.6, 10, 11; or rtx for TensorRT-RTX.")] = "10",
-    profile: Annotated[
-        str, typer.Option(help="Picture sizes MIN,OPT,MAX in pixels.")
-    ] = "64x64,768x512,2048x2048",
+    profile: Annotated[str, typer.Option(help="Picture sizes MIN,OPT,MAX in pixels.")] = "64x64,768x512,2048x2048",
     graphs: Annotated[str, typer.Option(help="Only these graphs, with commas between.", show_default="all")] = "",
     precision: Annotated[str, typer.Option(help="Of g_a, h_a and g_s: float16 or float32.")] = "float16",
     out: Annotated[Path, typer.Option(help="Folder that the commands write engines to.")] = Path("trtexec"),

@@ -56,9 +56,7 @@ def export(
     precision: Annotated[
         str, typer.Option(help="float16: FP16 graphs for engines, too, if no picture loses by it; or float32.")
     ] = "float16",
-    io: Annotated[
-        str, typer.Option(help="Inputs and outputs of the FP16 graphs: float32 or float16.")
-    ] = "float32",
+    io: Annotated[str, typer.Option(help="Inputs and outputs of the FP16 graphs: float32 or float16.")] = "float32",
     targets: Annotated[
         str, typer.Option(help="What to leave behind: onnx, tensorrt, tensorrt-rtx, with commas between.")
     ] = "onnx",

@@ -54,9 +54,7 @@ ProfileOption = Annotated[
 RecursiveOption = Annotated[
     bool, typer.Option("--recursive", "-r", help="Subfolders of a folder too; results keep their places.")
 ]
-FollowLinksOption = Annotated[
-    bool, typer.Option("--follow-links", help="Take links that lead out of the folder, too.")
-]
+FollowLinksOption = Annotated[bool, typer.Option("--follow-links", help="Take links that lead out of the folder, too.")]
 SkipExistingOption = Annotated[
     bool, typer.Option("--skip-existing", help="Leave targets that are there, and do the others: goes on with a run.")
 ]

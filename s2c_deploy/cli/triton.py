@@ -25,9 +25,7 @@ def triton(
     backend: BackendOption = "auto",
     instances: Annotated[int, typer.Option(min=1, help="Processes per model.")] = 1,
     threads: ThreadsOption = 0,
-    quality: Annotated[
-        float, typer.Option("--quality", "-q", help="Of requests that name none, 1 to 8.")
-    ] = 4,
+    quality: Annotated[float, typer.Option("--quality", "-q", help="Of requests that name none, 1 to 8.")] = 4,
     max_pixels: MaxPixelsOption = None,
     no_copy: Annotated[
         bool, typer.Option("--no-copy", help="Name the bundle by its path instead of copying it into the models.")

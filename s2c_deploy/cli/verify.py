@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    backends: Annotated[
-        str, typer.Option(help="Engines, with commas between.", show_default="all that run here")
-    ] = "",
+    backends: Annotated[str, typer.Option(help="Engines, with commas between.", show_default="all that run here")] = "",
     images: Annotated[Path, typer.Option(help="Folder of pictures to code.")] = PHOTOGRAPHS,
     quality: Annotated[str, typer.Option("--quality", "-q", help="As 1..8 or 1,3,5.5.")] = "1,3,5,8",
     follow_links: FollowLinksOption = False,

@@ -262,6 +262,7 @@ class Codec:
                 hint="decompress with the bundle that made the stream: --bundle",
             )
 
+
 def _open_again(path: str, fingerprint: bytes, options: dict[str, Any]) -> Codec:
     codec = Codec.open(path, **options)
     if codec.bundle.fingerprint != fingerprint:

@@ -23,7 +23,6 @@ _MEANS = MEAN_STEPS * MEAN_LIMIT
 CodePass = Callable[[int, int, int, Indexes, FloatArray], Symbols]
 
 
-
 class Graphs(Protocol):
     """Runners by the name of their graph."""
 

@@ -273,9 +273,7 @@ class Decoder(NotCopied):
         if threads > 1:
             library().s2c_decoder_set_threads(self._handle, threads)
 
-    def read(
-        self, indexes: npt.NDArray[np.uint8], out: npt.NDArray[np.int16] | None = None
-    ) -> npt.NDArray[np.int16]:
+    def read(self, indexes: npt.NDArray[np.uint8], out: npt.NDArray[np.int16] | None = None) -> npt.NDArray[np.int16]:
         """The symbols of the next batch: int16 of the shape of ``indexes`` (uint8, C-contiguous).
 
         ``out`` receives them if given (int16, C-contiguous, the same shape).  Raises

@@ -137,9 +137,7 @@ def compare(anchor: Curve, test: Curve, metric: Metric) -> Comparison | None:
         cubic = bd_rate(other_rates, other, rates, levels, "cubic")
     except InputError as error:
         return without(error.message)
-    return Comparison(
-        test=test.name, anchor=anchor.name, metric=metric, pchip=pchip, cubic=cubic, low=low, high=high
-    )
+    return Comparison(test=test.name, anchor=anchor.name, metric=metric, pchip=pchip, cubic=cubic, low=low, high=high)
 
 
 def _span(levels: Sequence[float]) -> str:

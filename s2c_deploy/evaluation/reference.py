@@ -106,9 +106,7 @@ def _steps(values: Sequence[float]) -> list[float]:
     return [after - before for before, after in pairwise(values)]
 
 
-def choose_references(
-    curves: dict[tuple[str, str], Curve], names: Sequence[str], dataset: str
-) -> list[Curve]:
+def choose_references(curves: dict[tuple[str, str], Curve], names: Sequence[str], dataset: str) -> list[Curve]:
     """The curves of a data set by name, in this order, each called ``name (published)`` from here on.
 
     Case and the difference of ``_`` and ``-`` do not matter, and the beginning of a name is enough where only one

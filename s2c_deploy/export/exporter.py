@@ -183,9 +183,7 @@ def _pictures(images: Path) -> list[Tensor]:
         pixels = read_image(path).pixels
         height, width = (side // ALIGNMENT * ALIGNMENT for side in pixels.shape[:2])
         if height < KNOWN_ANSWER_SIZE[0] or width < KNOWN_ANSWER_SIZE[1]:
-            raise InputError(
-                f"{path}: expected at least 192x128 pixels, found {pixels.shape[1]}x{pixels.shape[0]}"
-            )
+            raise InputError(f"{path}: expected at least 192x128 pixels, found {pixels.shape[1]}x{pixels.shape[0]}")
         x = torch.from_numpy(pixels[:height, :width].copy()).permute(2, 0, 1)[None].float() / 255
         pictures.append(x.contiguous())
     return pictures

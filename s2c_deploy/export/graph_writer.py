@@ -56,8 +56,7 @@ class GraphWriter:
 
     def clip(self, x: str, low: float, high: float) -> str:
         bounds = [
-            self.weight(f"limit_{bound:g}".replace("-", "minus_"), np.array(bound, np.float32))
-            for bound in (low, high)
+            self.weight(f"limit_{bound:g}".replace("-", "minus_"), np.array(bound, np.float32)) for bound in (low, high)
         ]
         return self.node("Clip", x, *bounds)
 
@@ -71,9 +70,7 @@ class GraphWriter:
         for i, (x, kernel, padding) in enumerate(zip(inputs, exact.weights, layer.padding, strict=True)):
             names = [self.weight(f"{layer.name}.weight_{i}", kernel.detach().numpy().astype(np.float32))]
             if i == 0:
-                names.append(
-                    self.weight(f"{layer.name}.bias", exact.bias.detach().numpy().astype(np.float32))
-                )
+                names.append(self.weight(f"{layer.name}.bias", exact.bias.detach().numpy().astype(np.float32)))
             term = self.node("Conv", x, *names, pads=[padding] * 4, kernel_shape=list(kernel.shape[2:]))
             acc = self.node("Add", acc, term) if acc else term
         scale = self.per_channel(f"{layer.name}.scale", (-exact.shifts).exp2())

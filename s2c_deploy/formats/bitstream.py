@@ -49,9 +49,7 @@ def quality_step(quality: float) -> int:
 def step_quality(step: int) -> float:
     """The quality of a header step: 1 + step/32, exact in float32.  :class:`InputError` outside 0..224."""
     if not 0 <= step <= _MAX_STEP:
-        raise InputError(
-            f"quality step {step} is out of range", hint=f"pass an integer from 0 to {_MAX_STEP}"
-        )
+        raise InputError(f"quality step {step} is out of range", hint=f"pass an integer from 0 to {_MAX_STEP}")
     return MIN_QUALITY + step / QUALITY_STEPS
 
 
@@ -72,9 +70,7 @@ class Tile:
 
 def _check_grid(width: int, height: int, tile: int) -> None:
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        raise InputError(
-            f"a picture of {width}x{height} cannot be stored", hint=f"sides go from 1 to {MAX_SIDE}"
-        )
+        raise InputError(f"a picture of {width}x{height} cannot be stored", hint=f"sides go from 1 to {MAX_SIDE}")
     if type(tile) is not int or tile % TILE_UNIT or not 0 <= tile <= MAX_TILE:
         raise InputError(
             f"tile size {tile!r:.40} is not usable",
@@ -333,6 +329,4 @@ def _read_sections(view: memoryview, names: list[str], table_end: int) -> list[b
 def _check_crc(name: str, part: memoryview, stored: int) -> None:
     found = crc32c(part)
     if found != stored:
-        raise BitstreamError(
-            f"checksum of {name}", expected=f"0x{stored:08x}", found=f"0x{found:08x}", hint=_DAMAGED
-        )
+        raise BitstreamError(f"checksum of {name}", expected=f"0x{stored:08x}", found=f"0x{found:08x}", hint=_DAMAGED)

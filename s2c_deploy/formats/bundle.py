@@ -59,7 +59,6 @@ __all__ = [
 ]
 
 
-
 def graph_names(config: ModelConfig) -> list[str]:
     """The graphs of a bundle, in the order of decoding after those of the encoder."""
     contexts = [f"context_{k}_{part}" for k in range(len(config.groups)) for part in ("anchor", "nonanchor")]
@@ -197,9 +196,7 @@ def open_bundle(path: Path) -> Bundle:
     config = _model_config(manifest["model"])
     graphs = manifest["graphs"]
     if missing := set(graph_names(config)) - set(graphs):
-        raise BundleError(
-            f"{MANIFEST}: graphs: expected {', '.join(sorted(missing))} too, found {sorted(graphs)}"
-        )
+        raise BundleError(f"{MANIFEST}: graphs: expected {', '.join(sorted(missing))} too, found {sorted(graphs)}")
     exact = exact_graphs(config)
     if odd := [name for name in graph_names(config) if graphs[name]["exact"] != (name in exact)]:
         names = ", ".join(exact)
@@ -220,9 +217,7 @@ def open_bundle(path: Path) -> Bundle:
     try:
         gains = Gains(**{name: arrays[name] for name in ("gain", "inverse_gain", "hyper_gain", "z_indexes")})
     except KeyError as error:
-        raise BundleError(
-            f"{TABLES}: expected an array {error}, found {', '.join(sorted(arrays))}"
-        ) from error
+        raise BundleError(f"{TABLES}: expected an array {error}, found {', '.join(sorted(arrays))}") from error
     gains.validate(config, tables.count)
     return Bundle(path=path, config=config, fingerprint=bound_to, manifest=manifest, tables=tables, gains=gains)
 
@@ -290,8 +285,7 @@ def write_bundle(
     """
     place = check_free(path)
     entries: dict[str, dict[str, object]] = {
-        name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for name, data in sorted(files.items())
+        name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in sorted(files.items())
     }
     manifest = describe(entries)
     manifest["fingerprint"] = fingerprint(manifest).hex()

@@ -187,9 +187,7 @@ def _check_float16(file: Path, manifest: Mapping[str, Any]) -> None:
         raise BundleError(f"{file}: float16: expected graphs, found {half!r:.80}")
     for name, graph in graphs.items():
         if name not in FLOAT_GRAPHS:
-            raise BundleError(
-                f"{file}: float16: graphs: expected {', '.join(FLOAT_GRAPHS)}, found {name!r:.80}"
-            )
+            raise BundleError(f"{file}: float16: graphs: expected {', '.join(FLOAT_GRAPHS)}, found {name!r:.80}")
         if not (isinstance(graph, dict) and _is_listed(manifest, graph.get("file"))):
             raise BundleError(f"{file}: float16: graphs: {name}: expected a listed file, found {graph!r:.80}")
         nodes = graph.get("float32_nodes")
@@ -243,9 +241,7 @@ def read_listed(path: Path, manifest: Mapping[str, Any], name: str) -> bytes:
 
 def _check_digest(file: Path, entry: Mapping[str, Any], found: str) -> None:
     if found != entry["sha256"]:
-        raise BundleError(
-            f"{file}: expected SHA-256 {entry['sha256']}, found {found}", hint="export the bundle again"
-        )
+        raise BundleError(f"{file}: expected SHA-256 {entry['sha256']}, found {found}", hint="export the bundle again")
 
 
 def fingerprint(manifest: Mapping[str, Any]) -> bytes:

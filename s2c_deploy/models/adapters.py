@@ -181,9 +181,7 @@ def _nearest_index(pmf: Tensor) -> Tensor:
     return (index.clamp(0, SCALE_LEVELS - 1) / INDEX_GAIN).float()
 
 
-def compatible_part(
-    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], list[str]]:
+def compatible_part(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Weights to start a model from another variant's: those that fit, and the names left as they are initialised.
 
     A spatial interaction is taken whole or not at all: a projection that belongs to another operator would feed noise

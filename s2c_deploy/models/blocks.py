@@ -127,9 +127,7 @@ def spatial_interaction(kind: str, width: int, *, norm: bool) -> nn.Module:
 class S2CBlock(nn.Sequential):
     """One S2CFormer block; keeps the shape."""
 
-    def __init__(
-        self, width: int, *, spatial: str, spatial_norm: bool, expansion: int, aggregation: str
-    ) -> None:
+    def __init__(self, width: int, *, spatial: str, spatial_norm: bool, expansion: int, aggregation: str) -> None:
         super().__init__()
         self.spatial = spatial_interaction(spatial, width, norm=spatial_norm)
         self.aggregation = ChannelAggregation(width, expansion=expansion, structure=aggregation)

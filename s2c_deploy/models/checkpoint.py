@@ -108,9 +108,7 @@ def _read(folder: Path, name: str, limit: int) -> bytes:
     try:
         return read_file(folder, name, limit=limit)
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            f"no {name} in {folder}", hint="give the folder of a trained model with --weights"
-        ) from None
+        raise InputError(f"no {name} in {folder}", hint="give the folder of a trained model with --weights") from None
     except OSError as error:
         raise InputError(
             f"cannot read {folder / name}: {error.strerror}", hint="give the folder of a trained model with --weights"

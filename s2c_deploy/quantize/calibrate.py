@@ -82,9 +82,7 @@ def exact_twin(model: S2CModel, ranges: Mapping[str, Tensor]) -> S2CModel:
     h_s = ExactHyperSynthesis(
         model.h_s, HyperRanges(first=ranges["h_s.1"], second=ranges["h_s.3"], hyper=ranges["h_s.5"])
     )
-    exact = [
-        _exact_context(k, context, h_s, ranges, model.config.groups) for k, context in enumerate(contexts)
-    ]
+    exact = [_exact_context(k, context, h_s, ranges, model.config.groups) for k, context in enumerate(contexts)]
     twin = copy.copy(model)
     # A shallow copy shares its table of submodules with the model; the twin's must be its own.
     twin._modules = dict(model._modules)

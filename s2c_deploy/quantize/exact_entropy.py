@@ -146,9 +146,7 @@ class ExactGroupContext(nn.Module):
         # Features from both sides are added: one grid for the two.
         finest = torch.minimum(attainable([context.mix], [mixed]), attainable([context.spatial], [current]))
         features = _grid_within(ranges.features, POINTWISE_LIMIT, finest)
-        self.input = IntegerConv(
-            f"{name}.input", inputs, grids, out=mixed.exponents, low=0, high=POINTWISE_LIMIT
-        )
+        self.input = IntegerConv(f"{name}.input", inputs, grids, out=mixed.exponents, low=0, high=POINTWISE_LIMIT)
         signed = {"out": features.exponents, "low": -FEATURE_LIMIT, "high": FEATURE_LIMIT}
         self.mix = IntegerConv(f"{name}.mix", [context.mix], [mixed], **signed)  # type: ignore[arg-type]
         self.spatial = IntegerConv(f"{name}.spatial", [context.spatial], [current], **signed)  # type: ignore[arg-type]

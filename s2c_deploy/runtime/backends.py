@@ -28,9 +28,7 @@ _CUDA = "cuda.bindings"
 #: Those that ``auto`` chooses from first, fastest on a CPU first.
 _BACKENDS = {
     "openvino": _Backend(modules=("openvino",), distributions=("openvino",), extra="openvino"),
-    "onnxruntime": _Backend(
-        modules=("onnxruntime",), distributions=("onnxruntime", "onnxruntime-gpu"), extra="cpu"
-    ),
+    "onnxruntime": _Backend(modules=("onnxruntime",), distributions=("onnxruntime", "onnxruntime-gpu"), extra="cpu"),
     "torch": _Backend(modules=("torch",), distributions=("torch",), extra="export"),
     "tensorrt": _Backend(
         modules=("tensorrt", _CUDA), distributions=("tensorrt",), extra="tensorrt", gpu=True, engines=True
@@ -38,9 +36,7 @@ _BACKENDS = {
     "tensorrt-rtx": _Backend(
         modules=("tensorrt_rtx", _CUDA), distributions=("tensorrt-rtx",), extra="rtx", gpu=True, engines=True
     ),
-    "onnxruntime-cuda": _Backend(
-        modules=("onnxruntime",), distributions=("onnxruntime-gpu",), extra="gpu", gpu=True
-    ),
+    "onnxruntime-cuda": _Backend(modules=("onnxruntime",), distributions=("onnxruntime-gpu",), extra="gpu", gpu=True),
     "onnxruntime-tensorrt": _Backend(
         modules=("onnxruntime",), distributions=("onnxruntime-gpu",), extra="gpu", gpu=True
     ),

@@ -55,9 +55,7 @@ def compare(name: str, runner: Runner, probe: Probe, *, exact: bool) -> Comparis
         failure = None
         if found.shape != expected.shape:
             failure = f"{name}: {output}: expected shape {expected.shape}, found {found.shape}"
-            return Comparison(
-                largest=np.inf, differing=expected.size, failure=f"{failure}, of {runner.provider}"
-            )
+            return Comparison(largest=np.inf, differing=expected.size, failure=f"{failure}, of {runner.provider}")
         scale = max(float(np.abs(expected).max()), 1e-12)
         relative = np.abs(found - expected) / scale
         # Not-a-number compares false with everything, so the wrong values are those not found right.
@@ -66,9 +64,7 @@ def compare(name: str, runner: Runner, probe: Probe, *, exact: bool) -> Comparis
         largest = max(largest, float(relative.max()) if np.isfinite(relative).all() else np.inf)
         if wrong.any():
             failure = f"{name}: {_first(output, wrong, expected, found)}; {int(wrong.sum())} values are wrong"
-            return Comparison(
-                largest=largest, differing=differing, failure=f"{failure}, of {runner.provider}"
-            )
+            return Comparison(largest=largest, differing=differing, failure=f"{failure}, of {runner.provider}")
         if PIXELS in outputs and (failure := _wrong_pixels(outputs[PIXELS], found)):
             return Comparison(largest=np.inf, differing=differing, failure=f"{name}: {failure}, of {runner.provider}")
     return Comparison(largest=largest, differing=differing, failure=None)

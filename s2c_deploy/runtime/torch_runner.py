@@ -31,9 +31,7 @@ def _conv(a: _Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None)
     top, left, bottom, right = a.get("pads", [0, 0, 0, 0])
     if (top, left) != (bottom, right):
         raise EngineError(f"Conv: expected symmetric pads, found {a['pads']}")
-    return F.conv2d(
-        x, weight, bias, stride=a.get("strides", 1), padding=(top, left), groups=a.get("group", 1)
-    )
+    return F.conv2d(x, weight, bias, stride=a.get("strides", 1), padding=(top, left), groups=a.get("group", 1))
 
 
 def _slice(
@@ -81,9 +79,7 @@ def _div(_a: _Attributes, x: Tensor, y: Tensor) -> Tensor:
 #: The operators that the exporter writes, each as PyTorch computes it.
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "Add": lambda a, x, y: x + y,
-    "Cast": lambda a, x: x.to(
-        {onnx.TensorProto.INT64: torch.int64, onnx.TensorProto.FLOAT: torch.float32}[a["to"]]
-    ),
+    "Cast": lambda a, x: x.to({onnx.TensorProto.INT64: torch.int64, onnx.TensorProto.FLOAT: torch.float32}[a["to"]]),
     "Clip": lambda a, x, low, high: x.clamp(low, high),
     "Concat": lambda a, *xs: torch.cat(xs, dim=a["axis"]),
     "Constant": lambda a: torch.from_numpy(numpy_helper.to_array(a["value"]).copy()),
@@ -184,6 +180,4 @@ def _dead_values(graph: onnx.GraphProto) -> list[list[str]]:
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     dims = value.type.tensor_type.shape.dim
-    return TensorSpec(
-        name=value.name, shape=tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
-    )
+    return TensorSpec(name=value.name, shape=tuple(d.dim_value if d.HasField("dim_value") else None for d in dims))

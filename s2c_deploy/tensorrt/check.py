@@ -141,7 +141,5 @@ def check_engine(
     from s2c_deploy.tensorrt.runner import open_engine
 
     name, target, precision = identity.graph, identity.target, identity.precision
-    with open_engine(
-        bundle, name, target=target, precision=precision, trust=trust, sha256=identity.sha256
-    ) as runner:
+    with open_engine(bundle, name, target=target, precision=precision, trust=trust, sha256=identity.sha256) as runner:
         return check_runner(bundle, name, runner, profiles=profiles, answers=answers)

@@ -101,9 +101,7 @@ def build_engine(
     if data is None:
         raise _failure(library, graph, log, "no engine")
     seconds = time.perf_counter() - started
-    return Built(
-        engine=bytes(data), timing_cache=timings, flags=tuple(flags), seconds=seconds, log=tuple(log.lines)
-    )
+    return Built(engine=bytes(data), timing_cache=timings, flags=tuple(flags), seconds=seconds, log=tuple(log.lines))
 
 
 def check_options(library: Library, options: BuildOptions) -> None:
@@ -117,8 +115,7 @@ def check_options(library: Library, options: BuildOptions) -> None:
     known = library.compute_capabilities
     if known and options.compute_capability not in known:
         raise InputError(
-            f"compute capability: expected {', '.join(known)} of {library.target}, "
-            f"found {options.compute_capability}"
+            f"compute capability: expected {', '.join(known)} of {library.target}, found {options.compute_capability}"
         )
     if not known and options.compute_capability is not None:
         raise InputError(

@@ -77,9 +77,7 @@ class Buffer:
             self._runtime.cudaFree(device)
             raise
         self.device, self._host, self._count = int(device), int(host), count
-        self._close = weakref.finalize(
-            self, _freeing(self._runtime, [("cudaFree", device), ("cudaFreeHost", host)])
-        )
+        self._close = weakref.finalize(self, _freeing(self._runtime, [("cudaFree", device), ("cudaFreeHost", host)]))
 
     def view(self, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """The pinned memory's first values as an array; valid until the buffer grows or closes."""
@@ -149,9 +147,7 @@ class DeviceArray:
     It is of one call: current says whether its runner has not been called since, and if it has, EngineError.
     """
 
-    def __init__(
-        self, buffer: Buffer, stream: Stream, shape: tuple[int, ...], current: Callable[[], bool]
-    ) -> None:
+    def __init__(self, buffer: Buffer, stream: Stream, shape: tuple[int, ...], current: Callable[[], bool]) -> None:
         self.shape, self.dtype = shape, buffer.dtype
         self._buffer, self._stream, self._current = buffer, stream, current
 

@@ -68,6 +68,4 @@ def split_batch(
         raise EngineError(f"inputs: expected one batch, found {sorted(sizes)}")
     total = sizes.pop() if sizes else 1
     for start in range(0, total, limit):
-        yield {
-            name: array[start : start + limit] if name in free else array for name, array in inputs.items()
-        }
+        yield {name: array[start : start + limit] if name in free else array for name, array in inputs.items()}

@@ -250,9 +250,7 @@ class EngineStore:
         _check_length(path, len(data), identity)
         digest = hashlib.sha256(data).hexdigest()
         if digest != identity.sha256:
-            raise TamperedEngineError(
-                f"{path}: expected SHA-256 {identity.sha256}, found {digest}", hint=_REBUILD
-            )
+            raise TamperedEngineError(f"{path}: expected SHA-256 {identity.sha256}, found {digest}", hint=_REBUILD)
         return data
 
     def _trusted(self, path: Path) -> Identity:
@@ -266,9 +264,7 @@ class EngineStore:
                 hint=f"an engine is a program: {_REBUILD}",
             )
         if known != claimed:
-            raise TamperedEngineError(
-                f"{path}: its sidecar says {_differences(known, claimed)}", hint=_REBUILD
-            )
+            raise TamperedEngineError(f"{path}: its sidecar says {_differences(known, claimed)}", hint=_REBUILD)
         folder = (path.parent.parent.name, path.parent.name)
         if folder != (known.target, known.graph):
             raise TamperedEngineError(

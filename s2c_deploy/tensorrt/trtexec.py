@@ -55,9 +55,7 @@ def commands(
     return [_command(bundle, name, folder, version, precision, profile) for name in chosen]
 
 
-def _command(
-    bundle: Bundle, name: str, folder: Path, version: str, precision: str, profile: Profile
-) -> Command:
+def _command(bundle: Bundle, name: str, folder: Path, version: str, precision: str, profile: Profile) -> Command:
     source = bundle.graph(name, precision)
     half = source != bundle.graph(name)
     tool, engine = TOOLS[version], folder / f"{source.stem}.engine"

@@ -137,9 +137,7 @@ def test_stopped_with_json(
     assert sorted(Path(record["target"]).name for record in records) == names(tmp_path / "out")
 
 
-def test_one_file_is_stopped_at_once(
-    coder: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_file_is_stopped_at_once(coder: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(photos / "a.png")
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
 

@@ -168,9 +168,10 @@ def test_good_requests_among_bad_ones(server: str, codec: Codec, picture: Pixels
             assert message in status(server, model, inputs)[1]
         else:
             level = 1 + number % 8
-            assert infer(server, "s2c_compress", {"image": picture, "quality": quality(level)})["stream"] == expected[
-                level
-            ]
+            assert (
+                infer(server, "s2c_compress", {"image": picture, "quality": quality(level)})["stream"]
+                == expected[level]
+            )
 
     expected = {level: codec.compress(picture, level) for level in range(1, 9)}
     with ThreadPoolExecutor(6) as pool:

@@ -144,9 +144,9 @@ def test_every_graph_for_three_gpus(bundle: Bundle, library: Library, tmp_path: 
 
 def test_fp16_engines_hold_half_the_bytes_of_weights(bundle: Bundle, library: Library, tmp_path: Path) -> None:
     sizes = {
-        precision: build(
-            bundle, library, tmp_path, compute_capabilities=["8.6"], graphs=["g_s"], precision=precision
-        )[0].identity.size
+        precision: build(bundle, library, tmp_path, compute_capabilities=["8.6"], graphs=["g_s"], precision=precision)[
+            0
+        ].identity.size
         for precision in ("float32", "float16")
     }
     weights = bundle.graph("g_s").stat().st_size
@@ -252,7 +252,6 @@ def test_a_build_can_be_stopped(bundle: Bundle, library: Library) -> None:
 
 
 # the command line
-
 
 
 def test_build_list_verify_prune(run: Run, bundle: Bundle, library: Library) -> None:

@@ -557,9 +557,7 @@ def test_pruning_deletes_links_and_not_what_they_name(folder: Path, library: Lib
 # where records are kept
 
 
-def test_a_user_without_a_home_has_no_records(
-    folder: Path, library: Library, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_user_without_a_home_has_no_records(folder: Path, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("S2C_STATE", "XDG_STATE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
@@ -584,9 +582,7 @@ def test_a_state_folder_below_one_that_others_may_exchange(folder: Path, library
     assert trust.recorded("0" * 64) is not None
 
 
-def test_a_state_folder_behind_a_link_that_others_may_exchange(
-    folder: Path, library: Library, tmp_path: Path
-) -> None:
+def test_a_state_folder_behind_a_link_that_others_may_exchange(folder: Path, library: Library, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "link").symlink_to(tmp_path / "real")

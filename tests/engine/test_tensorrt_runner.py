@@ -460,16 +460,12 @@ def test_kernels_do_not_change_behind_the_known_answer_test(
     module = module_of(stand.engine, DynamicShapesKernelSpecializationStrategy=strategies)
     library = dataclasses.replace(stand.library, module=module)
     TensorRTRunner(library, VerifiedEngine(identity=identity_of(graph), data=b""))
-    assert vars(stand.engine.config) == {
-        "dynamic_shapes_kernel_specialization_strategy": getattr(strategies, strategy)
-    }
+    assert vars(stand.engine.config) == {"dynamic_shapes_kernel_specialization_strategy": getattr(strategies, strategy)}
     assert hasattr(tensorrt_rtx.IRuntimeConfig, "dynamic_shapes_kernel_specialization_strategy")
     assert hasattr(tensorrt_rtx.ICudaEngine, "create_runtime_config")
 
 
-def test_a_context_that_says_it_cannot_be_recorded_is_not(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_context_that_says_it_cannot_be_recorded_is_not(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Context, "is_stream_capturable", lambda self, stream: False, raising=False)
     stand = Stand(bundle, "h_s", [SMALL], monkeypatch)
     for _ in range(3):

@@ -57,9 +57,7 @@ def test_reduced_precision_is_seen(bundle_path: Path, small_photograph: Pixels) 
             check_known_answers(bundle, halves)
 
 
-def test_an_engine_that_runs_in_bfloat16_is_refused(
-    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_that_runs_in_bfloat16_is_refused(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Processors without bfloat16 ignore a request for it, so here the engine only says that it uses it."""
     monkeypatch.setattr(openvino.CompiledModel, "get_property", lambda self, name: openvino.Type.bf16)
     with pytest.raises(EngineError, match=r"expected precision float32, found .*bf"):

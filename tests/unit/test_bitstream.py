@@ -366,9 +366,7 @@ def test_huge_dimensions() -> None:
 
 
 def test_tile_count_bomb() -> None:
-    data = build(b"a", width=8192, height=16384) + bytes(
-        100_000
-    )  # 32,768 tiles of 64, inside the pixel limit
+    data = build(b"a", width=8192, height=16384) + bytes(100_000)  # 32,768 tiles of 64, inside the pixel limit
     assert refused(data).expected == "262170 bytes or more for 32768 tiles"
     assert peak_of_refusal(data) < 20_000
 
@@ -383,9 +381,7 @@ def test_tile_count_beyond_the_pixel_limit_is_not_acted_on() -> None:
 
 def test_memory_of_a_long_stream() -> None:
     # two million bytes in 256 tiles: one copy of the sections, and little else
-    stream = replace(
-        GOLDEN_STREAM, width=1024, height=1024, tiles=tuple(bytes([i]) * 8000 for i in range(256))
-    )
+    stream = replace(GOLDEN_STREAM, width=1024, height=1024, tiles=tuple(bytes([i]) * 8000 for i in range(256)))
     data = pack(stream)
     tracemalloc.start()
     try:

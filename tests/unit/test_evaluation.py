@@ -28,8 +28,18 @@ from s2c_deploy.metrics import bd_rate, ms_ssim, psnr
 
 def row(image: str, setting: float, size: int, level: float, **values: Any) -> Measurement:
     plain: dict[str, Any] = {
-        "image": image, "method": "m", "setting": setting, "width": 10, "height": 8, "size": size, "psnr": level,
-        "ms_ssim": None, "encode_seconds": 0.1, "decode_seconds": 0.2, "ideal_bpp": None, "equal": None,
+        "image": image,
+        "method": "m",
+        "setting": setting,
+        "width": 10,
+        "height": 8,
+        "size": size,
+        "psnr": level,
+        "ms_ssim": None,
+        "encode_seconds": 0.1,
+        "decode_seconds": 0.2,
+        "ideal_bpp": None,
+        "equal": None,
     }
     return Measurement(**(plain | values))
 
@@ -131,7 +141,12 @@ def test_sizes_are_shown_against_what_has_a_bd_rate() -> None:
     others = [curve("jpeg", LOW), curve("of other pictures", LOW, pictures=24), curve("absent", [], missing="no")]
     found = [c for other in others if (c := compare(other, test, "psnr")) is not None]
     evaluation = Evaluation(
-        pictures=("a", "b", "c"), skipped=(), dataset=None, curves=(test, *others), comparisons=tuple(found), rows=(),
+        pictures=("a", "b", "c"),
+        skipped=(),
+        dataset=None,
+        curves=(test, *others),
+        comparisons=tuple(found),
+        rows=(),
         environment={},
     )
     table = tables.size_table(evaluation, "s2c")
@@ -267,9 +282,7 @@ def test_small_pictures_have_no_ms_ssim(evaluation: Evaluation) -> None:
 
 def test_progress_counts_to_the_end(request_: Request) -> None:
     seen: list[tuple[int, int, str]] = []
-    evaluate_folder(
-        replace(request_, qualities=(2,), against=(), references=()), lambda *step: seen.append(step)
-    )
+    evaluate_folder(replace(request_, qualities=(2,), against=(), references=()), lambda *step: seen.append(step))
     assert seen == [(1, 3, "colour.png"), (2, 3, "grey.png"), (3, 3, "opaque.webp")]
 
 

@@ -90,9 +90,7 @@ def test_ms_ssim_of_flat_pictures() -> None:
         (161, 400, 0, 255, 0.46828888083099746),
     ],
 )
-def test_ms_ssim_as_pytorch_msssim(
-    height: int, width: int, noise: int, more_noise: int, expected: float
-) -> None:
+def test_ms_ssim_as_pytorch_msssim(height: int, width: int, noise: int, more_noise: int, expected: float) -> None:
     a, b = picture(height, width, noise), picture(height, width, more_noise)
     assert ms_ssim(a, b) == pytest.approx(expected, abs=1e-12)
     assert ms_ssim(b, a) == pytest.approx(expected, abs=1e-12)
@@ -156,9 +154,7 @@ def test_bd_rate_cubic_of_cubics() -> None:
 
 
 # bjontegaard 1.3.0 (on scipy 1.17.1): bd_rate(*anchor, *test, method, require_matching_points=False)
-@pytest.mark.parametrize(
-    ("method", "expected"), [("pchip", -7.024177623787375), ("cubic", -7.165243665159293)]
-)
+@pytest.mark.parametrize(("method", "expected"), [("pchip", -7.024177623787375), ("cubic", -7.165243665159293)])
 def test_bd_rate_as_bjontegaard(method: Method, expected: float) -> None:
     assert bd_rate(*VTM, *ELIC, method) == pytest.approx(expected, abs=1e-8)
     shuffled = ([ELIC[0][i] for i in (3, 0, 5, 1, 4, 2)], [ELIC[1][i] for i in (3, 0, 5, 1, 4, 2)])

@@ -54,9 +54,13 @@ def test_every_variant_keeps_to_the_operators(variant: str, aggregation: str) ->
     checkpoint = checkpoint_of(variant, aggregation=aggregation)
     for name, model in transform_graphs(exact_model(checkpoint.model, checkpoint.ranges)).items():
         graph = OnnxGraph(name=name, data=model.SerializeToString())
-        check_graph(graph, {"inputs": [_described(v) for v in model.graph.input], "outputs": [
-            _described(v) for v in model.graph.output
-        ]})
+        check_graph(
+            graph,
+            {
+                "inputs": [_described(v) for v in model.graph.input],
+                "outputs": [_described(v) for v in model.graph.output],
+            },
+        )
 
 
 def _described(value: onnx.ValueInfoProto) -> dict[str, Any]:

@@ -20,9 +20,7 @@ Change = Callable[[onnx.ModelProto], None]
 def test_every_exact_graph_of_a_bundle(bundle_path: Path) -> None:
     bundle = open_bundle(bundle_path)
     written = bundle.manifest["exactness"]["layers"]
-    bounds = [
-        layer.bound for name in exact_graphs(bundle.config) for layer in prove_graph(bundle.graph(name))
-    ]
+    bounds = [layer.bound for name in exact_graphs(bundle.config) for layer in prove_graph(bundle.graph(name))]
     # The exporter allows every channel its layer's largest input; the walk through the file knows some to be smaller.
     exported = max(layer["bound"] for layer in written.values())
     assert exported / 2 < max(bounds) <= exported < EXACT_LIMIT

@@ -136,9 +136,7 @@ def test_tables_do_not_change_after_they_were_checked():
 
 
 def test_stack_puts_tables_in_order():
-    tables = FrequencyTables.stack(
-        [Table(freqs=np.array([4095, 1], np.uint16)), gaussian_table(2.0)], skip_below=0
-    )
+    tables = FrequencyTables.stack([Table(freqs=np.array([4095, 1], np.uint16)), gaussian_table(2.0)], skip_below=0)
     assert tables.count == 2
     np.testing.assert_array_equal(tables.table(1), gaussian_table(2.0).freqs)
 

@@ -196,9 +196,7 @@ def small_part(good: dict[str, Tensor]) -> dict[str, Tensor]:
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("form", ["archive", "pickle", "safetensors"])
 @pytest.mark.parametrize("seed", range(4))
-def test_any_damage_is_an_error_of_this_package(
-    tmp_path: Path, good: dict[str, Tensor], form: str, seed: int
-) -> None:
+def test_any_damage_is_an_error_of_this_package(tmp_path: Path, good: dict[str, Tensor], form: str, seed: int) -> None:
     """Bits flipped, parts cut out or overwritten; what can still be read must be tensors of the file's size."""
     part = small_part(good)
     whole = save(part) if form == "safetensors" else saved({"state_dict": part}, archive=form == "archive")

@@ -35,12 +35,17 @@ settings = TrainSettings(**asked["settings"])
 pictures = hold_out(open_cache(Path(asked["data"]), Path(asked["data"]) / "cache.u8"), 2)
 out = Path(asked["out"]) / os.environ["RANK"]
 """
-TRAINING = BEGINNING + """
+TRAINING = (
+    BEGINNING
+    + """
 result = train(config, settings, pictures, out)
 assert (result is None) == (os.environ["RANK"] != "0")
 """
+)
 #: A run's steps, with the weights before each, and the gradients it stepped with.
-STEPS = BEGINNING + """
+STEPS = (
+    BEGINNING
+    + """
 from s2c_deploy.train.data import Crops
 from s2c_deploy.train.parallel import processes
 from s2c_deploy.train.release import calibrate
@@ -58,6 +63,7 @@ with processes("cpu") as group:
 out.mkdir()
 torch.save(seen, out / "seen.pt")
 """
+)
 
 
 @pytest.fixture(scope="module")

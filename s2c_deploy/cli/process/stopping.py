@@ -11,9 +11,7 @@ from types import FrameType
 
 #: Seconds that the main thread has to come out of what it does at a signal and to clean up.
 PATIENCE = 3.0
-_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class _Spared:

@@ -96,9 +96,7 @@ def half_graphs(
 class _Plan:
     """One graph: its nodes' ranges, and which of them stay in float32, with the reason."""
 
-    def __init__(
-        self, name: str, model: onnx.ModelProto, ranges: list[NodeRange], gains: set[str], *, io: str
-    ) -> None:
+    def __init__(self, name: str, model: onnx.ModelProto, ranges: list[NodeRange], gains: set[str], *, io: str) -> None:
         self.name, self.model, self.io = name, model, io
         self.ranges = {node.name: node for node in ranges}
         self.difference = 0.0  # of the outputs, relative to the largest: the worst seen
@@ -231,9 +229,7 @@ def _report(plans: Mapping[str, _Plan], losses: Losses, pictures: int, io: str) 
         "graphs": {
             name: {
                 "file": f"{name}.float16.onnx",
-                "float32_nodes": {
-                    node: _described(plan.ranges[node], reason) for node, reason in plan.kept.items()
-                },
+                "float32_nodes": {node: _described(plan.ranges[node], reason) for node, reason in plan.kept.items()},
                 "largest_in_float16": max(r.largest for r in plan.ranges.values() if r.name not in plan.kept),
                 "nodes": len(plan.model.graph.node),
                 "relative_difference": float(f"{plan.difference:.3g}"),
