@@ -144,6 +144,11 @@ class Stream:
     icc: bytes | None = None
     exif: bytes | None = None
 
+    @property
+    def parts(self) -> list[tuple[Tile, bytes]]:
+        """Where its tiles lie, and what they hold."""
+        return list(zip(tile_grid(self.width, self.height, self.tile), self.tiles, strict=True))
+
     def __post_init__(self) -> None:
         expected = tile_count(self.width, self.height, self.tile)
         for name, value, known in (("variant", self.variant, VARIANTS), ("preset", self.preset, PRESETS)):

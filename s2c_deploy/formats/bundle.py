@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from s2c_deploy.arrays import FloatArray
-from s2c_deploy.contract import SCALE_LEVELS
+from s2c_deploy.contract import ENGINE_TARGETS, SCALE_LEVELS
 from s2c_deploy.entropy.tables import FrequencyTables
 from s2c_deploy.errors import BundleError, InputError, OutOfMemoryError
 from s2c_deploy.formats.manifest import (
@@ -34,11 +34,13 @@ from s2c_deploy.formats.manifest import (
     MAX_ARRAY_BYTES,
     TABLES,
     check_files,
+    file_fingerprint,
     fingerprint,
     read_listed,
     read_manifest,
 )
 from s2c_deploy.formats.npz import npz_bytes, parse_npz
+from s2c_deploy.formats.numbers import check_numbers, graph_numbers, names_of, table_numbers
 from s2c_deploy.formats.onnx_graph import OnnxGraph, check_graph
 from s2c_deploy.inside import read_file
 from s2c_deploy.presets import PRESETS, ModelConfig
@@ -156,7 +158,15 @@ class Bundle:
         graph = OnnxGraph(name=file, data=read_listed(self.path, self.manifest, file))
         described = self.manifest["graphs"][name]
         check_graph(graph, described, half_io=file != described["file"])
+        if described["exact"] and "numbers" in self.manifest:
+            check_numbers(f"{self.path / file}", graph_numbers(graph, name), self.manifest["numbers"])
         return graph
+
+    def reads(self, fingerprint: bytes) -> bool:
+        """Whether a stream that carries these 8 bytes is of this bundle: of its numbers or, from a bundle of schema 1,
+        of its files."""
+        mine = (self.fingerprint, file_fingerprint(self.manifest))
+        return any(fingerprint == own[: len(fingerprint)] for own in mine)
 
     def known_answers(self) -> dict[str, npt.NDArray[Any]]:
         """Inputs and expected outputs of every graph, as they were hashed, of small pictures; BundleError."""
@@ -219,7 +229,23 @@ def open_bundle(path: Path) -> Bundle:
     except KeyError as error:
         raise BundleError(f"{TABLES}: expected an array {error}, found {', '.join(sorted(arrays))}") from error
     gains.validate(config, tables.count)
+    _check_numbers(path, config, manifest, arrays)
     return Bundle(path=path, config=config, fingerprint=bound_to, manifest=manifest, tables=tables, gains=gains)
+
+
+def _check_numbers(
+    path: Path, config: ModelConfig, manifest: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
+) -> None:
+    """Of schema 2: that it lists every array and no other, and the tables' own; graphs are looked at when read."""
+    if manifest["schema_version"] == 1:
+        return
+    numbers, found = table_numbers(arrays), set(manifest["numbers"])
+    names = {*numbers, *(name for graph in exact_graphs(config) for name in names_of(graph))}
+    if odd := sorted(names ^ found):
+        name = f"{odd[0]!r:.80}"
+        says = f"expected {name}, found none" if odd[0] in names else f"expected the model's, found {name} too"
+        raise BundleError(f"{MANIFEST}: numbers: {says}")
+    check_numbers(f"{path / TABLES}", numbers, manifest["numbers"])
 
 
 #: Larger models than anybody trains; a manifest that asks for more is not believed.
@@ -298,10 +324,6 @@ def write_bundle(
         raise InputError(f"cannot write {path}: {error.strerror}", hint="choose another --out") from error
 
 
-#: Folders of engines, which a bundle may have in it (docs/engines.md).
-_ENGINE_FOLDERS = ("tensorrt", "tensorrt-rtx")
-
-
 def check_free(path: Path) -> Path:
     """Where a bundle at ``path`` will really be, links followed; InputError where it cannot be written.
 
@@ -311,7 +333,7 @@ def check_free(path: Path) -> Path:
     try:
         if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())):
             return place
-        known = {MANIFEST, *read_manifest(place)["files"], *_ENGINE_FOLDERS}
+        known = {MANIFEST, *read_manifest(place)["files"], *ENGINE_TARGETS}
         others = sorted(entry.name for entry in place.iterdir() if entry.name not in known)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}", hint="choose another --out") from error

@@ -14,10 +14,12 @@ from typing import Any
 
 from s2c_deploy.contract import EXACT_LIMIT
 from s2c_deploy.errors import BundleError, InputError, OutOfMemoryError
+from s2c_deploy.formats.numbers import fingerprint_of
 from s2c_deploy.inside import open_file, read_file
 from s2c_deploy.replace import recover
 
-SCHEMA_VERSION = 1
+#: 1: the fingerprint is of files; 2: of numbers.
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 TABLES = "tables.npz"
 KNOWN_ANSWERS = "known_answers.npz"
@@ -29,9 +31,13 @@ MAX_FILE_BYTES = 2 << 30
 MAX_ARRAY_BYTES = 256 << 20
 
 
+#: Arrays of ``numbers``, and what each is described by.
+_MOST_NUMBERS, _NUMBER_KEYS = 1000, {"dtype", "shape", "sha256"}
 #: What a manifest's strings may be made of: they are printed, and file names name files.
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _WORD = re.compile(r"[ -~]{1,128}")
+#: Names of arrays and of their types.
+_KEY = re.compile(r"[A-Za-z0-9_.]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -66,6 +72,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
             raise BundleError(f"{file}: {key}: expected {kind.__name__}, found {manifest.get(key)!r:.80}")
     _check_words(file, manifest)
     _check_entries(file, manifest)
+    if version > 1:
+        _check_listed_numbers(file, manifest.get("numbers"))
     return manifest
 
 
@@ -159,6 +167,21 @@ def _check_entries(file: Path, manifest: Mapping[str, Any]) -> None:
         )
 
 
+def _check_listed_numbers(file: Path, numbers: object) -> None:
+    good = isinstance(numbers, dict) and 0 < len(numbers) <= _MOST_NUMBERS
+    if not good or not all(map(_is_array, numbers, numbers.values())):  # type: ignore[attr-defined, call-overload]
+        raise BundleError(f"{file}: numbers: expected dtype, shape and sha256 of each, found {numbers!r:.80}")
+
+
+def _is_array(name: str, entry: object) -> bool:
+    if not _KEY.fullmatch(name) or not isinstance(entry, dict) or set(entry) != _NUMBER_KEYS:
+        return False
+    dtype, shape, digest = entry["dtype"], entry["shape"], entry["sha256"]
+    named = isinstance(dtype, str) and _KEY.fullmatch(dtype) and isinstance(digest, str) and _SHA256.fullmatch(digest)
+    sizes = shape if isinstance(shape, list) and len(shape) <= 8 else [0]
+    return bool(named) and all(type(size) is int and 0 < size < 2**31 for size in sizes)
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -245,10 +268,14 @@ def _check_digest(file: Path, entry: Mapping[str, Any], found: str) -> None:
 
 
 def fingerprint(manifest: Mapping[str, Any]) -> bytes:
-    """SHA-256 that binds a stream to what decodes it: the integer graphs, the tables and the model's weights.
+    """SHA-256 that binds a stream to the numbers that decode it; of schema 1, to the files that hold them."""
+    return file_fingerprint(manifest) if manifest["schema_version"] == 1 else fingerprint_of(manifest["numbers"])
 
-    g_a, h_a and g_s enter through the weights, not their files: exported again, or at another precision, they
-    still read the same streams.
+
+def file_fingerprint(manifest: Mapping[str, Any]) -> bytes:
+    """The fingerprint of schema 1: the integer graphs' files, the tables' and the model's weights.
+
+    A bundle of schema 2 that has the same files reads the streams of that one, too.
     """
     files = manifest["files"]
     exact = sorted(str(graph["file"]) for graph in manifest["graphs"].values() if graph["exact"])

@@ -15,6 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from s2c_deploy.errors import BundleError, EngineError
 
 #: What the exporter writes, of ONNX's own operators, and what every engine here runs.
@@ -31,6 +34,7 @@ _TYPES = {1: ("float32", 4), 2: ("uint8", 1), 6: ("int32", 4), 7: ("int64", 8), 
 
 _SIDES = {"inputs": 11, "outputs": 12}
 Message = Mapping[int, Sequence[Any]]
+Weights = dict[str, npt.NDArray[np.float32]]
 #: Of a tensor: its dtype, and its dimensions, None where one is dynamic.
 Signature = tuple[str, tuple[int | None, ...]]
 
@@ -49,6 +53,40 @@ class OnnxGraph:
             return cls(name=path.name, data=path.read_bytes())
         except OSError as error:
             raise EngineError(f"cannot read {path}: {error.strerror}", hint="check the path") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A node's inputs and outputs, by name."""
+
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def graph_nodes(graph: OnnxGraph) -> list[Node]:
+    """The nodes of a graph that ``check_graph`` let through, in the file's order."""
+    nodes = (_message(view) for view in _content(graph).get(1, ()))
+    return [Node(operator=_text(node, 4), inputs=_names(node, 1), outputs=_names(node, 2)) for node in nodes]
+
+
+def graph_weights(graph: OnnxGraph) -> Weights:
+    """The float32 weights of such a graph, by name; those that are not stored as raw bytes are left out."""
+    weights: Weights = {}
+    for tensor in (_message(view) for view in _content(graph).get(5, ())):
+        if _TYPES.get(tensor[2][-1], ("", 0))[0] == "float32" and (raw := tensor.get(9)):
+            shape = tuple(_numbers(tensor.get(1, ())))
+            weights[_text(tensor, 8)] = np.frombuffer(raw[-1], "<f4", math.prod(shape)).reshape(shape)
+    return weights
+
+
+def _content(graph: OnnxGraph) -> Message:
+    (body,) = _message(memoryview(graph.data))[7]
+    return _message(body)
+
+
+def _names(node: Message, field: int) -> tuple[str, ...]:
+    return tuple(bytes(name).decode() for name in node.get(field, ()))
 
 
 def check_graph(graph: OnnxGraph, described: Mapping[str, Any], *, half_io: bool = False) -> None:

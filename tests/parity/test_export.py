@@ -368,10 +368,11 @@ def test_a_failed_gate_leaves_nothing_behind(
         return graphs
 
     monkeypatch.setattr(exporter, "entropy_graphs", damaging)
-    steps: list[str] = []
+    steps: list[tuple[int, int | None, str]] = []
     with pytest.raises(ParityError, match="context_3_anchor: "):
-        export_bundle(checkpoint, out / "bundle", images=photographs, progress=steps.append)
-    assert steps[-1] == "checking context_3_anchor"
+        export_bundle(checkpoint, out / "bundle", images=photographs, progress=lambda *step: steps.append(step))
+    assert steps[-1][2] == "checking context_3_anchor"
+    assert [done for done, _, _ in steps] == list(range(len(steps)))
     assert list(scratch.iterdir()) == []
     if before == "a bundle":
         assert [path.name for path in out.iterdir()] == ["bundle"]

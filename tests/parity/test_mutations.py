@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from forging import seal
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
@@ -19,22 +18,12 @@ from s2c_deploy.arrays import Pixels
 from s2c_deploy.cli.main import app
 from s2c_deploy.codec.networks import Networks
 from s2c_deploy.errors import EngineError
-from s2c_deploy.formats.bundle import exact_graphs, fingerprint, load_arrays, npz_bytes, open_bundle
-from s2c_deploy.formats.manifest import KNOWN_ANSWERS, MANIFEST, TABLES
+from s2c_deploy.formats.bundle import exact_graphs, load_arrays, npz_bytes, open_bundle
+from s2c_deploy.formats.manifest import KNOWN_ANSWERS, TABLES
 from s2c_deploy.runtime import open_runner
 from s2c_deploy.runtime.probe import compare, known_probes
 
 Change = Callable[[Path], None]
-
-
-def seal(bundle: Path) -> None:
-    """Makes a changed bundle consistent again, as someone would who wants it to be believed."""
-    manifest = json.loads((bundle / MANIFEST).read_text())
-    for name, entry in manifest["files"].items():
-        data = (bundle / name).read_bytes()
-        entry.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    manifest["fingerprint"] = fingerprint(manifest).hex()
-    (bundle / MANIFEST).write_text(json.dumps(manifest))
 
 
 def change_weight(bundle: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import threading
@@ -16,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from forging import seal
 from onnx import numpy_helper
 
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.codec.networks import Networks
 from s2c_deploy.errors import DependencyError, EngineError, InputError
 from s2c_deploy.formats.bundle import Bundle, exact_graphs, graph_names, load_arrays, npz_bytes, open_bundle
-from s2c_deploy.formats.manifest import KNOWN_ANSWERS, fingerprint
+from s2c_deploy.formats.manifest import KNOWN_ANSWERS
 from s2c_deploy.runtime import Runner, backend_status, backends, choose_backend, open_runner, probe
 from s2c_deploy.runtime.probe import FULL_RANGE, TOLERANCE, compare, probe_arrays, probe_from_arrays
 
@@ -272,10 +271,7 @@ def sabotaged(bundle_path: Path, tmp_path: Path) -> Sabotage:
         copy = Path(shutil.copytree(bundle_path, tmp_path / "copy"))
         data = edit((copy / file).read_bytes())
         (copy / file).write_bytes(data)
-        manifest = json.loads((copy / "manifest.json").read_text())
-        manifest["files"][file] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        manifest["fingerprint"] = fingerprint(manifest).hex()
-        (copy / "manifest.json").write_text(json.dumps(manifest))
+        seal(copy)
         return open_bundle(copy)
 
     return change
