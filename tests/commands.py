@@ -26,7 +26,8 @@ def runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     monkeypatch.chdir(folder)
     for name in ("S2C_BUNDLE", "S2C_DEBUG", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in (("S2C_STATE", folder / "state"), ("COLUMNS", 200), ("TERM", "dumb")):
+    places = {"S2C_STATE": folder / "state", "XDG_DATA_HOME": folder / "data"}  # and none of this user's own
+    for name, value in {**places, "COLUMNS": 200, "TERM": "dumb"}.items():
         monkeypatch.setenv(name, str(value))
 
     def call(*arguments: object) -> Result:

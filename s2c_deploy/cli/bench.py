@@ -12,15 +12,16 @@ import typer
 from s2c_deploy.cli.files.reading import pictures_of
 from s2c_deploy.cli.files.reports import check_reports, reports_of, write_reports
 from s2c_deploy.cli.options import (
-    PHOTOGRAPHS,
     BundleOption,
     FollowLinksOption,
     ForceOption,
+    ImagesOption,
     JsonOption,
     WideOption,
     check_levels,
     parse_names,
     parse_qualities,
+    pictures_folder,
     released,
 )
 from s2c_deploy.cli.output import progress_bar, say_json, show_notes, show_tables
@@ -39,7 +40,7 @@ def measure(
     context: typer.Context,
     bundle: BundleOption = None,
     backends: Annotated[str, typer.Option(help="Rows, with commas between; auto: all that can run here.")] = "auto",
-    images: Annotated[Path | None, typer.Option(help="Folder of pictures.", show_default="export/photographs")] = None,
+    images: ImagesOption = None,
     sizes: Annotated[
         str | None, typer.Option(help="The first picture at these sizes: 720p,1080p,2k,4k,8k,768x512.")
     ] = None,
@@ -88,7 +89,7 @@ def measure(
     if html_file is not None:
         require_plotting()
     rows, left_out = choose_rows(names)
-    place = _folder(images)
+    place = pictures_folder(images)
     pictures = pictures_of(place, follow_links)
     folder = bundle_to_write_with(bundle)
     check_reports(outputs, force=force, inputs=[*pictures, folder])
@@ -160,12 +161,6 @@ def _threads(text: str) -> tuple[int, ...]:
     if not counts or min(counts) < 1:
         raise InputError(f"--threads: expected auto or numbers from 1 with commas between, found {text!r}")
     return counts
-
-
-def _folder(images: Path | None) -> Path:
-    if images is None and not os.path.isdir(PHOTOGRAPHS):
-        raise InputError(f"no folder {PHOTOGRAPHS}", hint="name one with pictures: --images")
-    return PHOTOGRAPHS if images is None else images
 
 
 def _sources(folder: Path, sizes: str | None, follow_links: bool) -> list[Source]:

@@ -1,8 +1,8 @@
-"""``build`` and ``engines``: TensorRT engines from a bundle, and looking after them."""
+"""``build``: TensorRT engines from a bundle."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,9 +18,6 @@ from s2c_deploy.cli.options import (
 from s2c_deploy.cli.output import say, say_json
 from s2c_deploy.errors import DependencyError, InputError
 from s2c_deploy.formats.finding import bundle_to_write_with
-
-if TYPE_CHECKING:
-    pass
 
 
 def build(

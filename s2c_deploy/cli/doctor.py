@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from s2c_deploy.cli.options import JsonOption
 from s2c_deploy.cli.output import say, show_record
 
@@ -29,7 +31,7 @@ def doctor(as_json: JsonOption = False) -> None:
         chosen = choose_backend("auto")
     except S2CError as error:
         chosen = f"none: {error}"
-    record = {
+    record: dict[str, Any] = {
         "s2c-deploy": __version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
@@ -40,22 +42,53 @@ def doctor(as_json: JsonOption = False) -> None:
             for name, status in ((name, backend_status(name)) for name in BACKENDS)
         },
         "engine builders": _engine_builders(),
-        "bundles": [str(path) for path in known_bundles()],
+        "bundle": _bundle_record(),
+        "bundles": [str(found.path) for found in known_bundles()],
     }
     if as_json:
         show_record(record, True)
-        return
+    else:
+        _report(record)
+
+
+def _report(record: dict[str, Any]) -> None:
     for name in ("s2c-deploy", "python", "machine", "native coder", "backend auto"):
         say(f"{name:<14} {record[name]}")
-    for name in BACKENDS:
-        status = backend_status(name)
-        state = "can run" if status.usable else "cannot run"
-        say(f"  {name:<20} {status.version or 'not installed':<14} {state:<11} {status.advice}".rstrip())
-    for name, version in _engine_builders().items():
+    for name, status in record["backends"].items():
+        state = "can run" if status["usable"] else "cannot run"
+        say(f"  {name:<20} {status['version'] or 'not installed':<14} {state:<11} {status['advice']}".rstrip())
+    for name, version in record["engine builders"].items():
         extra = name.replace("tensorrt-", "")
         say(f"  {name:<20} {version or 'not installed':<14} builds engines" + _advice(version, extra))
-    bundles = ", ".join(map(str, known_bundles())) or "none under ./engines: s2c-deploy export --variant conv"
-    say(f"{'bundles':<14} {bundles}")
+    say(f"{'bundle':<14} {_bundle_line(record['bundle'])}")
+    for path in record["bundles"]:
+        if path != record["bundle"]["path"]:
+            say(f"  not taken: {path}")
+
+
+def _bundle_record() -> dict[str, Any]:
+    """The bundle that commands take when none is named, and where it was found; or why there is none."""
+    from s2c_deploy.errors import S2CError
+    from s2c_deploy.formats.finding import choose_bundle
+    from s2c_deploy.formats.manifest import read_manifest
+
+    try:
+        found = choose_bundle(None)
+    except S2CError as error:
+        return {"path": None, "found in": None, "problem": str(error)}
+    record: dict[str, Any] = {"path": str(found.path), "found in": found.place, "problem": None}
+    try:
+        read_manifest(found.path)
+    except S2CError as error:
+        record["problem"] = str(error)
+    return record
+
+
+def _bundle_line(record: dict[str, Any]) -> str:
+    if record["path"] is None:
+        return f"none: {record['problem']}"
+    problem = f": {record['problem']}" if record["problem"] else ""
+    return f"{record['path']} (found in {record['found in']}){problem}"
 
 
 def _engine_builders() -> dict[str, str | None]:

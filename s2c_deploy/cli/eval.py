@@ -123,7 +123,7 @@ def _measure(request: Request) -> Evaluation:
     from s2c_deploy.evaluation import evaluate_folder
 
     with progress_bar("reading") as advance:
-        return evaluate_folder(request, lambda done, total, image: advance(done, total, f"measuring {image}"))
+        return evaluate_folder(request, advance)
 
 
 def _show(evaluation: Evaluation, wide: bool) -> None:

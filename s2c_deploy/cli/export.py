@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,14 +24,44 @@ from s2c_deploy.cli.options import (
 )
 from s2c_deploy.cli.output import printable, say, say_json
 from s2c_deploy.errors import DependencyError, InputError
-from s2c_deploy.files import status_of
 from s2c_deploy.formats.finding import ENGINES
-from s2c_deploy.presets import model_config
 
 if TYPE_CHECKING:
     from s2c_deploy.formats.bundle import Bundle
+    from s2c_deploy.models.checkpoint import Checkpoint
+    from s2c_deploy.tensorrt.build import Made
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """What is to be exported, how, and where to."""
+
+    #: A model's folder, or a file of weights.
+    source: Path
+    #: Of a file's model.
+    variant: str
+    #: Of a file's model; what a folder must hold.
+    preset: str | None
+    #: Of a file's model that was trained for one trade-off.
+    lmbda: float | None
+    #: Folder of the bundle; None: named after the model.
+    out: Path | None
+    #: Photographs for the parity gate.
+    images: Path
+    precision: str
+    #: Inputs and outputs of the FP16 graphs.
+    io: str
+    #: Those to build engines with.
+    libraries: tuple[str, ...]
+    compute_capabilities: tuple[str, ...]
+    profiles: tuple[str, ...]
+    #: Folder of a Triton model repository, if there is to be one.
+    triton: Path | None
+    #: Replace a bundle that is there.
+    force: bool
+
+
+# typer takes options as parameters of the command, not as a dataclass: they are gathered below.
 def export(
     variant: Annotated[
         str, typer.Option(help="identity, conv, attention or hybrid: the folder export/VARIANT.")
@@ -81,60 +113,27 @@ def export(
 
     s2c-deploy export --weights best.pth.tar --variant hybrid --preset base --lmbda 0.013 --images photos/
     """
-    from importlib.util import find_spec
-
-    libraries = _libraries(targets)
-    for package in ("torch", "onnx", "onnxruntime", "safetensors"):
-        if find_spec(package) is None:
-            raise DependencyError(package, extra="export")
-    from rich.console import Console
-    from rich.text import Text
-
-    from s2c_deploy.export.exporter import export_bundle
-    from s2c_deploy.models.checkpoint import load_checkpoint, load_file_checkpoint
-
-    source = weights if weights is not None else released(variant, preset)
+    options = _Options(
+        source=weights if weights is not None else released(variant, preset),
+        variant=variant,
+        preset=preset,
+        lmbda=lmbda,
+        out=out,
+        images=images,
+        precision=precision,
+        io=io,
+        libraries=tuple(_libraries(targets)),
+        compute_capabilities=tuple(comma_list(compute_capability)),
+        profiles=tuple(profile or ()),
+        triton=triton,
+        force=force,
+    )
+    _check_packages()
     if out is not None:
-        _check_out(out, force, (source, images))
+        _check_out(out, options)
     if triton is not None:
         _check_repository(triton)
-    status_of(source)  # what the system will not look at
-    if os.path.isfile(source):
-        config = model_config(variant, preset or "tiny", lmbdas=None if lmbda is None else (lmbda,))
-        checkpoint = load_file_checkpoint(source, config)
-    else:
-        checkpoint = load_checkpoint(source)
-        if preset is not None and checkpoint.config.preset != preset:
-            raise InputError(
-                f"{source}: expected weights of preset {preset}, found {checkpoint.config.preset}",
-                hint="leave --preset out, or name a folder of such weights with --weights",
-            )
-    target = out if out is not None else ENGINES / checkpoint.config.name
-    _check_out(target, force, (source, images))
-    started = time.perf_counter()
-    with Console(stderr=True).status("exporting") as status:
-        bundle = export_bundle(
-            checkpoint,
-            target,
-            images=images,
-            precision=precision,
-            io=io,
-            progress=lambda step: status.update(Text(printable(step))),
-        )
-    record = _record(bundle, target, time.perf_counter() - started)
-    made = build_targets(
-        bundle,
-        libraries,
-        compute_capabilities=comma_list(compute_capability),
-        profiles=profile or [],
-        precision=precision,
-    )
-    if libraries:
-        record["engines"] = [made_record(m) for m in made]
-    if triton is not None:
-        from s2c_deploy.triton.repository import write_repository
-
-        record["triton"] = list(map(str, write_repository(bundle, triton)))
+    record, made = _run(options)
     if as_json:
         say_json(record)
         return
@@ -145,17 +144,68 @@ def export(
         say(f"tritonserver --model-repository {triton}")
 
 
-def _check_out(target: Path, force: bool, sources: Sequence[Path]) -> None:
+def _check_packages() -> None:
+    for package in ("torch", "onnx", "onnxruntime", "safetensors"):
+        if find_spec(package) is None:
+            raise DependencyError(package, extra="export")
+
+
+def _run(options: _Options) -> tuple[dict[str, Any], list[Made]]:
+    """Bundle, engines and Triton's repository; what was made, as JSON's types, and the engines."""
+    from s2c_deploy.models.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(options.source, variant=options.variant, preset=options.preset, lmbda=options.lmbda)
+    target = options.out if options.out is not None else ENGINES / checkpoint.config.name
+    _check_out(target, options)
+    bundle, seconds = _exported(checkpoint, target, options)
+    record = _record(bundle, target, seconds)
+    made = build_targets(
+        bundle,
+        options.libraries,
+        compute_capabilities=options.compute_capabilities,
+        profiles=options.profiles,
+        precision=options.precision,
+    )
+    if options.libraries:
+        record["engines"] = [made_record(m) for m in made]
+    if options.triton is not None:
+        from s2c_deploy.triton.repository import write_repository
+
+        record["triton"] = list(map(str, write_repository(bundle, options.triton)))
+    return record, made
+
+
+def _exported(checkpoint: Checkpoint, target: Path, options: _Options) -> tuple[Bundle, float]:
+    """The bundle and the seconds it took, with the step at hand on stderr."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from s2c_deploy.export.exporter import export_bundle
+
+    started = time.perf_counter()
+    with Console(stderr=True).status("exporting") as status:
+        bundle = export_bundle(
+            checkpoint,
+            target,
+            images=options.images,
+            precision=options.precision,
+            io=options.io,
+            progress=lambda _done, _total, step: status.update(Text(printable(step))),
+        )
+    return bundle, time.perf_counter() - started
+
+
+def _check_out(target: Path, options: _Options) -> None:
     """InputError where a bundle cannot be written, or would replace what it is made from: before the weights are even
     read."""
     from s2c_deploy.files import check_folder_writable
     from s2c_deploy.formats.bundle import check_free
     from s2c_deploy.listing import is_inside
 
-    if os.path.lexists(target) and not force:
+    if os.path.lexists(target) and not options.force:
         raise InputError(f"{target} exists", hint="replace it with --force, or name another --out")
     place = check_free(target)
-    for path in sources:
+    for path in (options.source, options.images):
         if is_inside(os.path.realpath(path), os.path.realpath(place)):
             raise InputError(f"{path} lies in {target}, which would be replaced", hint="choose another --out")
     check_folder_writable(target)

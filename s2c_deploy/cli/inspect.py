@@ -1,4 +1,4 @@
-"""``inspect``, ``info`` and ``doctor``: look without running anything."""
+"""``inspect``: a stream or a bundle, looked at without running anything."""
 
 from __future__ import annotations
 
@@ -10,24 +10,35 @@ import typer
 
 from s2c_deploy.cli.files.jobs import STANDARD
 from s2c_deploy.cli.files.reading import read_stream
-from s2c_deploy.cli.options import JsonOption, MaxPixelsOption
+from s2c_deploy.cli.options import DEFAULT_BUNDLE, JsonOption, MaxPixelsOption
 from s2c_deploy.cli.output import show_record
 from s2c_deploy.errors import InputError
 from s2c_deploy.files import status_of
+from s2c_deploy.formats.finding import choose_bundle
 
 
 def inspect(
-    path: Annotated[str, typer.Argument(help="A .s2c stream, a bundle folder, or - for standard input.")],
+    path: Annotated[
+        str | None,
+        typer.Argument(
+            help="A .s2c stream, a bundle folder, or - for standard input.", show_default=f"bundle: {DEFAULT_BUNDLE}"
+        ),
+    ] = None,
     max_pixels: MaxPixelsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show and check a stream or a bundle; no network is loaded.
 
+    Without PATH, the bundle that compress would take, and where it was found.
+
     s2c-deploy inspect photo.s2c
 
     s2c-deploy inspect engines/conv-small --json
     """
-    if path == STANDARD:
+    if path is None:
+        found = choose_bundle(None)
+        record = {"path": str(found.path), "found_in": found.place, **_bundle_record(found.path)}
+    elif path == STANDARD:
         record = _stream_record(read_stream(None), max_pixels)
     elif not path:
         raise InputError("expected the name of a file or folder, found an empty one", hint="a variable may be unset")

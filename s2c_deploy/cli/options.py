@@ -11,14 +11,19 @@ import typer
 
 from s2c_deploy.contract import MAX_PIXELS, MAX_TILE_PIXELS
 from s2c_deploy.errors import InputError
+from s2c_deploy.formats.finding import PACKAGED
 
 #: Where trained models and photographs lie, seen from a checkout.
 WEIGHTS, PHOTOGRAPHS = Path("export"), Path("export/photographs")
 
-_BUNDLE = "$S2C_BUNDLE, else the one under ./engines"
+#: In the order of ``formats.finding``.
+DEFAULT_BUNDLE = "$S2C_BUNDLE, else the one under ./engines, in the user's data folder or in the wheel"
 
-BundleOption = Annotated[Path | None, typer.Option(help="Bundle folder.", show_default=_BUNDLE)]
-BundleArgument = Annotated[Path | None, typer.Argument(help="Bundle folder.", show_default=_BUNDLE)]
+BundleOption = Annotated[Path | None, typer.Option(help="Bundle folder.", show_default=DEFAULT_BUNDLE)]
+BundleArgument = Annotated[Path | None, typer.Argument(help="Bundle folder.", show_default=DEFAULT_BUNDLE)]
+ImagesOption = Annotated[
+    Path | None, typer.Option(help="Folder of pictures.", show_default=f"{PHOTOGRAPHS}, else the wheel's photograph")
+]
 BackendOption = Annotated[str, typer.Option(help="auto, openvino, onnxruntime, torch or tensorrt.")]
 ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the engine; 0 lets it choose.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
@@ -63,6 +68,16 @@ SkipExistingOption = Annotated[
 def comma_list(text: str) -> list[str]:
     """What stands between commas; empty parts are dropped."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def pictures_folder(given: Path | None) -> Path:
+    """--images, else export/photographs, else the one photograph of a wheel.  InputError where there is none."""
+    if given is not None:
+        return given
+    for folder in (PHOTOGRAPHS, PACKAGED / PHOTOGRAPHS.name):
+        if os.path.isdir(folder):
+            return folder
+    raise InputError(f"no folder {PHOTOGRAPHS}", hint="name one with pictures: --images")
 
 
 def parse_names(text: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
@@ -15,8 +15,8 @@ from typing import Any, Protocol, TextIO
 import typer
 
 from s2c_deploy.errors import InputError
+from s2c_deploy.progress import Progress
 
-Advance = Callable[[int, int | None, str], None]
 _GAP = "  "
 
 
@@ -147,10 +147,11 @@ def _discard(stream: TextIO) -> None:
 
 
 @contextmanager
-def progress_bar(description: str, total: int | None = None, *, hidden: bool = False) -> Iterator[Advance]:
+def progress_bar(description: str, total: int | None = None, *, hidden: bool = False) -> Iterator[Progress]:
     """A bar on stderr while the block runs, where that is a terminal; yields advance(done, total, step)."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
     # Not as markup: steps hold names of files.
@@ -158,7 +159,7 @@ def progress_bar(description: str, total: int | None = None, *, hidden: bool = F
     # Lines for stdout go by way of the bar only where both are on one terminal.
     redirect = bool(sys.stdout and sys.stdout.isatty())
     quiet = hidden or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=quiet, redirect_stdout=redirect) as bar:
+    with Bar(*columns, console=console, transient=True, disable=quiet, redirect_stdout=redirect) as bar:
         task = bar.add_task(description, total=total)
 
         def advance(done: int, total: int | None, step: str) -> None:

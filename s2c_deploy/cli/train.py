@@ -14,16 +14,15 @@ from s2c_deploy.cli.options import JsonOption, PresetOption
 from s2c_deploy.cli.output import say, say_json, warn
 from s2c_deploy.errors import DependencyError, InputError
 from s2c_deploy.files import check_folder_writable, check_writable, status_of
-from s2c_deploy.presets import CHANNEL_AGGREGATIONS, OBJECTIVES, VARIANTS, ModelConfig, model_config
+from s2c_deploy.presets import CHANNEL_AGGREGATIONS, OBJECTIVES, VARIANTS, model_config
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from s2c_deploy.train import TrainResult
+    from s2c_deploy.train import Request, TrainResult
 
 RUNS = Path("runs")
 
 
+# typer takes options as parameters of the command, not as a dataclass: they are gathered below.
 def train(
     data: Annotated[Path, typer.Argument(help="Folder of photographs: PNG, JPEG, WebP, AVIF, TIFF.")],
     variant: Annotated[str, typer.Option(help=f"{', '.join(VARIANTS)}.")] = "conv",
@@ -90,12 +89,8 @@ def train(
 
     torchrun --nproc-per-node 8 --no-python s2c-deploy train photos/ --preset base --batch 64
     """
-    for package in ("torch", "safetensors"):
-        if find_spec(package) is None:
-            raise DependencyError(package, extra="train")
-    import torch
-
-    from s2c_deploy import train as training
+    _check_packages()
+    from s2c_deploy.train import Request, TrainSettings, choose_device, train_folder
 
     config = model_config(
         variant,
@@ -105,8 +100,8 @@ def train(
         objective=objective,
         lmbdas=lmbda or None,
     )
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    settings = training.TrainSettings(
+    device = choose_device(device)
+    settings = TrainSettings(
         steps=steps,
         optimizer=optimizer,
         batch=batch,
@@ -121,31 +116,46 @@ def train(
         validate_every=validate_every,
         save_every=save_every,
         seed=seed,
-        device=chosen,
-        bfloat16=chosen == "cuda" if bfloat16 is None else bfloat16,
+        device=device,
+        bfloat16=device == "cuda" if bfloat16 is None else bfloat16,
         compiled=compiled,
     )
-    if threads:
-        torch.set_num_threads(threads)
     folder = out if out is not None else RUNS / config.name
-    name = os.path.basename(os.path.realpath(data)) or "pictures"
-    place = cache if cache is not None else folder.parent / f"{name}.u8"
-    _check_places(data, folder, place, start)
+    request = Request(
+        config=config,
+        settings=settings,
+        data=data,
+        out=folder,
+        cache=cache if cache is not None else _cache_of(data, folder),
+        start=start,
+        held_out=hold_out,
+        threads=threads,
+    )
+    _check_places(request)
     _say_left_out(data)
-    training.check_run(folder, config, settings)
-    initial = _initial(config, start) if start is not None else None
-    pixels = training.open_cache(data, place)
-    pictures = training.hold_out(pixels, hold_out)
-    result = training.train(config, settings, pictures, folder, initial=initial)
+    result = train_folder(request, tell=warn)
     if result is not None:
         _tell(result, folder, as_json)
 
 
-def _check_places(data: Path, folder: Path, cache: Path, start: Path | None) -> None:
+def _check_packages() -> None:
+    for package in ("torch", "safetensors"):
+        if find_spec(package) is None:
+            raise DependencyError(package, extra="train")
+
+
+def _cache_of(data: Path, folder: Path) -> Path:
+    """Beside the run, under the photographs' name, so that the next run on them finds it."""
+    name = os.path.basename(os.path.realpath(data)) or "pictures"
+    return folder.parent / f"{name}.u8"
+
+
+def _check_places(request: Request) -> None:
     """InputError where the run or its cache would replace files of others, or cannot be written: before any work."""
     from s2c_deploy.train.cache import check_lock, index_of, lock_of
 
-    for path in filter(None, (data, start)):
+    data, folder, cache = request.data, request.out, request.cache
+    for path in filter(None, (data, request.start)):
         status_of(path)  # what the system will not look at
     if identity(folder) is not None and identity(folder) == identity(data):
         raise InputError(f"{folder} is the folder of the photographs", hint="name another --out")
@@ -167,27 +177,6 @@ def _say_left_out(data: Path) -> None:
 
     if said := describe_left_out([list_pictures(data)]):
         warn(said)
-
-
-def _initial(config: ModelConfig, start: Path) -> dict[str, Tensor]:
-    """The new model's state dict with every tensor of ``start`` that fits it, or is a part of one."""
-    from s2c_deploy.models import S2CModel
-    from s2c_deploy.models.adapters import compatible_part, read_tensors
-    from s2c_deploy.models.checkpoint import load_checkpoint
-    from s2c_deploy.train.growth import grown, is_growth
-
-    state = S2CModel(config).state_dict()
-    if os.path.isdir(start):
-        checkpoint = load_checkpoint(start)
-        tensors = checkpoint.model.state_dict()
-    else:
-        checkpoint, tensors = None, read_tensors(start)
-    if checkpoint is not None and is_growth(config, checkpoint.config):
-        taken, new = grown(config, state, checkpoint.config, tensors)
-    else:
-        taken, new = compatible_part(state, tensors)
-    warn(f"{start}: {len(taken)} tensors taken over, {len(new)} new")
-    return state | taken
 
 
 def _tell(result: TrainResult, folder: Path, as_json: bool) -> None:

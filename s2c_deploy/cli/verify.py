@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from s2c_deploy.cli.files.reading import pictures_of
 from s2c_deploy.cli.options import (
-    PHOTOGRAPHS,
+    BundleArgument,
     FollowLinksOption,
+    ImagesOption,
     JsonOption,
     WideOption,
     check_levels,
     comma_list,
     parse_qualities,
+    pictures_folder,
 )
 from s2c_deploy.cli.output import PlainTable, progress_bar, say, say_json, show_tables
 from s2c_deploy.errors import DependencyError, EngineError
-from s2c_deploy.formats.finding import looked_at
+from s2c_deploy.formats.finding import bundle_to_write_with
 
 if TYPE_CHECKING:
     from s2c_deploy.formats.bundle import Bundle
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    bundle: BundleArgument = None,
     backends: Annotated[str, typer.Option(help="Engines, with commas between.", show_default="all that run here")] = "",
-    images: Annotated[Path, typer.Option(help="Folder of pictures to code.")] = PHOTOGRAPHS,
+    images: ImagesOption = None,
     quality: Annotated[str, typer.Option("--quality", "-q", help="As 1..8 or 1,3,5.5.")] = "1,3,5,8",
     follow_links: FollowLinksOption = False,
     wide: WideOption = False,
@@ -37,12 +38,12 @@ def verify(
 ) -> None:
     """Prove a bundle exact from its ONNX files, and decode every engine's streams on every other.
 
-    s2c-deploy verify engines/conv-small
+    s2c-deploy verify
 
     s2c-deploy verify engines/conv-small --backends torch,onnxruntime,openvino --images kodak/
     """
     if find_spec("onnx") is None:
-        raise DependencyError("onnx", extra="export")
+        raise DependencyError("onnx", extra="cpu")
     levels = parse_qualities([quality])
     check_levels(levels)
     from s2c_deploy.formats.bundle import exact_graphs, open_bundle
@@ -50,18 +51,16 @@ def verify(
     from s2c_deploy.verify.cross import cross_decode
     from s2c_deploy.verify.proof import EXACT_LIMIT, prove_graph
 
-    looked_at(bundle, "bundle")
-    listed = pictures_of(images, follow_links)
-    opened = open_bundle(bundle)
+    folder = bundle_to_write_with(bundle)
+    listed = pictures_of(pictures_folder(images), follow_links)
+    opened = open_bundle(folder)
     chosen = _backends(backends, opened)
     proofs = {name: prove_graph(opened.read_graph(name)) for name in exact_graphs(opened.config)}
     pictures = [read_image(path).pixels for path in listed]
     with progress_bar("verifying") as advance:
-        agreements = cross_decode(
-            opened, pictures, levels, chosen, progress=lambda step, done, total: advance(done, total, step)
-        )
+        agreements = cross_decode(opened, pictures, levels, chosen, progress=advance)
     record: dict[str, Any] = {
-        "bundle": str(bundle),
+        "bundle": str(folder),
         "fingerprint": opened.fingerprint.hex(),
         "pictures": len(pictures),
         "qualities": levels,

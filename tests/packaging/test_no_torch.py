@@ -18,12 +18,12 @@ from s2c_deploy.codec.codec import Codec
 from s2c_deploy.entropy import native
 
 #: What a decoder installs: the dependencies of the package, and the extra cpu.
-DECODER = ("numpy", "pillow", "typer", "rich", "onnxruntime")
+DECODER = ("numpy", "pillow", "typer", "rich", "onnxruntime", "onnx")
 #: What needs torch, by design.
 BENCH_PARTS = ("bench.torch_rows", "bench.reference_pipeline", "bench.compressai_import")
 TORCH_PARTS = ("models", "quantize", "train", "export", "runtime.torch_runner", *BENCH_PARTS)
 #: What needs another package that a decoder may lack.
-OTHER_PARTS = ("runtime.openvino_runner", "verify.proof", "triton.model")
+OTHER_PARTS = ("runtime.openvino_runner", "triton.model")
 
 
 def closure(names: tuple[str, ...]) -> set[str]:
@@ -71,14 +71,14 @@ def run(site: Path, code: str, *arguments: object) -> str:
 def test_it_is_an_environment_without_torch(site: Path) -> None:
     code = """
 from importlib.util import find_spec
-print([m for m in ("torch", "onnx", "openvino", "compressai", "safetensors") if find_spec(m)])
-print([m for m in ("numpy", "PIL", "onnxruntime", "typer", "rich") if find_spec(m)])
+print([m for m in ("torch", "openvino", "compressai", "safetensors") if find_spec(m)])
+print([m for m in ("numpy", "PIL", "onnxruntime", "onnx", "typer", "rich") if find_spec(m)])
 import s2c_deploy
 print(s2c_deploy.__file__)
 """
     missing, there, file = run(site, code).splitlines()
     assert missing == "[]"
-    assert there == "['numpy', 'PIL', 'onnxruntime', 'typer', 'rich']"
+    assert there == "['numpy', 'PIL', 'onnxruntime', 'onnx', 'typer', 'rich']"
     assert Path(file).is_relative_to(site)
 
 

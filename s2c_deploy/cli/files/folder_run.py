@@ -47,10 +47,6 @@ def run_jobs(plan: Plan, stages: Stages, *, doing: str, as_json: bool) -> None:
     if not plan.several:
         _run_one(plan, stages, as_json)
         return
-    from s2c_deploy.listing import describe_left_out
-
-    if said := describe_left_out(plan.listings):
-        warn(said)
     report = _Report(plan=plan, as_json=as_json)
     for job, problem in plan.refused:
         report.add(job, problem)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2c_deploy.cli.files.targets import Writes, check_replaceable, content_of, identities, identity
-from s2c_deploy.cli.output import check_binary_stdout
+from s2c_deploy.cli.output import check_binary_stdout, warn
 from s2c_deploy.errors import InputError
 from s2c_deploy.files import check_folder_writable, check_writable, make_folder, status_of
 
@@ -121,7 +121,15 @@ def plan(arguments: Sequence[str], choice: Choice) -> Plan:
     _check_distinct(jobs)
     jobs, skipped, refused = _check_free(jobs, choice)
     _check_places(jobs)
+    _tell_left_out(listings)
     return Plan(jobs=jobs, several=several, skipped=skipped, refused=refused, listings=listings)
+
+
+def _tell_left_out(listings: Sequence[Listing]) -> None:
+    from s2c_deploy.listing import describe_left_out
+
+    if said := describe_left_out(listings):
+        warn(said)
 
 
 def is_folder_name(text: str) -> bool:
