@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from s2c_deploy.bench.cases import Source
-    from s2c_deploy.bench.measure import Request, run_benchmark
+    from s2c_deploy.bench.measure import run_benchmark
+    from s2c_deploy.bench.request import Request
     from s2c_deploy.bench.result import Benchmark, read_result, write_result
 
 __all__ = ["Benchmark", "Request", "Source", "read_result", "run_benchmark", "write_result"]
 _MODULES = {
     "Source": "cases",
-    "Request": "measure",
+    "Request": "request",
     "run_benchmark": "measure",
     "Benchmark": "result",
     "read_result": "result",

@@ -31,15 +31,15 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Pictures of one size at one quality.
-
-    sources: positions in the list of sources; width, height: of those that stand upright or lie, the longer side first.
-    """
+    """Pictures of one size at one quality."""
 
     name: str
+    #: The longer side: some of the pictures stand upright, others lie.
     width: int
+    #: The shorter side.
     height: int
     quality: float
+    #: Positions in the list of sources.
     sources: tuple[int, ...]
 
 

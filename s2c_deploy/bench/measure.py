@@ -2,59 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from s2c_deploy.bench.cases import Case, Source, group
 from s2c_deploy.bench.parity import judge
-from s2c_deploy.bench.result import Benchmark, Measured, RowResult, Series, Throughput
+from s2c_deploy.bench.request import Request
+from s2c_deploy.bench.result import Benchmark, RowResult, Series, Throughput
 from s2c_deploy.bench.row import Row
-from s2c_deploy.bench.rows import known_rows
+from s2c_deploy.bench.streams import Stream, Streams, make_streams, measured
 from s2c_deploy.bench.worker import Coded, Decoded, Job, Opened, RowLostError, Sample, Setup, Worker
-from s2c_deploy.errors import EngineError, InputError
+from s2c_deploy.errors import InputError
 from s2c_deploy.files import no_room_for, temporary_folder
 from s2c_deploy.formats.bundle import open_bundle
 from s2c_deploy.host import usable_processors
+from s2c_deploy.progress import Progress, Steps, silent
 from s2c_deploy.report import environment
 from s2c_deploy.runtime import choose_backend
 from s2c_deploy.runtime.runner import CallTimes
-
-#: Called with the steps done, of how many, and what is next.
-Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What to measure.
-
-    bundle, weights: folders (weights: of the model that the bundle was exported from, for PyTorch's own rows);
-    rows, and those left out with their reasons; qualities 1..8; threads: a run of every row with each count, 0 is the
-    engine's choice; min_seconds, min_count: of every case, over all rounds; throughput: also with a process per core.
-    """
-
-    bundle: Path
-    rows: tuple[Row, ...]
-    left_out: dict[str, str]
-    sources: tuple[Source, ...]
-    qualities: tuple[float, ...] = (4.0,)
-    threads: tuple[int, ...] = (0,)
-    weights: Path | None = None
-    min_seconds: float = 3.0
-    min_count: int = 10
-    rounds: int = 5
-    encode: bool = False
-    throughput: bool = False
-
-    def as_record(self) -> dict[str, Any]:
-        names = ("qualities", "threads", "min_seconds", "min_count", "rounds", "encode", "throughput")
-        record: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return record | {"rows": [row.name for row in self.rows], "weights": self.weights and self.weights.name}
 
 
 @dataclass(kw_only=True)
@@ -79,7 +46,7 @@ class _Entrant:
             self.worker = None
 
 
-def run_benchmark(request: Request, progress: Progress = lambda done, total, step: None) -> Benchmark:
+def run_benchmark(request: Request, progress: Progress = silent) -> Benchmark:
     """Runs everything; InputError, BundleError or EngineError where nothing can be measured at all.
 
     A row that fails, decodes something else, or dies loses its times and keeps its reason; the others go on.
@@ -90,9 +57,11 @@ def run_benchmark(request: Request, progress: Progress = lambda done, total, ste
     bundle = open_bundle(request.bundle)
     surroundings = environment.describe(bundle)
     cases = group(request.sources, request.qualities)
-    steps = _Steps(progress, total=1 + len(request.rows) * len(request.threads) * (2 + request.rounds))
+    steps = Steps(progress, total=1 + len(request.rows) * len(request.threads) * (2 + request.rounds))
+    maker = choose_backend("auto")  # of the streams that all rows read
     with temporary_folder("s2c-bench-") as folder:
-        maker, streams = _make_streams(request, cases, folder, steps)
+        steps(f"encoding with {maker}")
+        streams = make_streams(request, cases, folder, backend=maker)
         with _entrants(request, folder) as entrants:
             for entrant in entrants:
                 steps(f"opening {entrant.result.name}")
@@ -101,70 +70,16 @@ def run_benchmark(request: Request, progress: Progress = lambda done, total, ste
             for entrant in entrants:
                 steps(f"closing {entrant.result.name}")
                 _finish(entrant, request, cases, streams)
-        measured = tuple(_measured(case, request.sources, streams) for case in cases)
+        coded = tuple(measured(case, request.sources, streams) for case in cases)
     surroundings["load_after"] = environment.load()
     return Benchmark(
         request=request.as_record(),
         environment=surroundings,
         encoder=maker,
-        cases=measured,
+        cases=coded,
         rows=tuple(entrant.result for entrant in entrants),
         left_out=request.left_out,
     )
-
-
-@dataclass(kw_only=True)
-class _Stream:
-    job: Job
-    coded: Coded
-
-
-class _Steps:
-    def __init__(self, progress: Progress, *, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def __call__(self, step: str) -> None:
-        self._progress(self._done, self._total, step)
-        self._done += 1
-
-
-Streams = dict[tuple[str, int], _Stream]
-
-
-def _make_streams(request: Request, cases: Sequence[Case], folder: Path, steps: _Steps) -> tuple[str, Streams]:
-    """Every picture at every quality, coded once, by the runtime's first choice: what all rows read."""
-    name = choose_backend("auto")
-    steps(f"encoding with {name}")
-    setup = Setup(bundle=request.bundle, weights=None, threads=0, folder=folder, variables={})
-    worker = Worker(known_rows()[name], setup)
-    streams: Streams = {}
-    try:
-        worker.ask("open", True)
-        for number, source in enumerate(request.sources):
-            _save(folder / f"{number}.npy", source)
-        for case in cases:
-            for number in case.sources:
-                job = Job(
-                    name=request.sources[number].name,
-                    picture=folder / f"{number}.npy",
-                    stream=folder / f"{number}-{case.quality:g}.s2c",
-                    quality=case.quality,
-                )
-                streams[case.name, number] = _Stream(job=job, coded=worker.ask("encode", job))
-    except RowLostError as lost:
-        if lost.error is not None:  # a full disk, not the engine
-            raise lost.error from None
-        raise EngineError(f"{name} cannot code the pictures: {lost}") from None
-    finally:
-        worker.close()
-    return name, streams
-
-
-def _save(path: Path, source: Source) -> None:
-    try:
-        np.save(path, source.pixels)
-    except OSError as error:
-        raise no_room_for(path, error) from error
 
 
 @contextmanager
@@ -230,7 +145,7 @@ def _fallback(row: Row, opened: Opened) -> str | None:
     return None
 
 
-def _check(entrant: _Entrant, case: Case, source: Source, stream: _Stream) -> None:
+def _check(entrant: _Entrant, case: Case, source: Source, stream: Stream) -> None:
     assert entrant.worker is not None
     job, coded = _own(entrant, stream.job), stream.coded
     expected = coded.symbols
@@ -267,7 +182,7 @@ def _jobs(entrant: _Entrant, case: Case, streams: Streams) -> tuple[Job, ...]:
 
 
 def _take_rounds(
-    entrants: Sequence[_Entrant], request: Request, cases: Sequence[Case], streams: Streams, steps: _Steps
+    entrants: Sequence[_Entrant], request: Request, cases: Sequence[Case], streams: Streams, steps: Steps
 ) -> None:
     """Rows take turns within a round, each round begins with another one: what the machine does meanwhile hits all."""
     seconds, count = request.min_seconds / request.rounds, -(-request.min_count // request.rounds)
@@ -344,18 +259,4 @@ def _throughput(entrant: _Entrant, request: Request, case: Case, streams: Stream
         processes=processes,
         pictures=sum(pictures for pictures, _ in results),
         pictures_per_second=sum(pictures / seconds for pictures, seconds in results),
-    )
-
-
-def _measured(case: Case, sources: Sequence[Source], streams: Streams) -> Measured:
-    shared = [streams[case.name, number] for number in case.sources]
-    return Measured(
-        name=case.name,
-        width=case.width,
-        height=case.height,
-        quality=case.quality,
-        pictures=tuple(sources[number].name for number in case.sources),
-        sha256=tuple(hashlib.sha256(stream.job.stream.read_bytes()).hexdigest() for stream in shared),
-        size=sum(stream.coded.size for stream in shared),
-        pixels=sum(sources[number].pixels.shape[0] * sources[number].pixels.shape[1] for number in case.sources),
     )

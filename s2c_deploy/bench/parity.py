@@ -15,10 +15,11 @@ EQUAL_DB = 200.0
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """delta_psnr: largest change of the PSNR to the original, dB; agreement: smallest PSNR to the encoder's own
-    reconstruction, dB.  The first is what a viewer loses; the second also sees errors that cancel in it."""
+    """How far decoded pixels may be from what they should be."""
 
+    #: Largest change of the PSNR to the original, dB: what a viewer loses.
     delta_psnr: float
+    #: Smallest PSNR to the encoder's own reconstruction, dB: sees errors that cancel in the other, too.
     agreement: float
 
 
@@ -35,17 +36,17 @@ LIMITS = {"float32": FLOAT32, "float16": FLOAT16, "bfloat16": BFLOAT16}
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """What a row decoded of one picture.
-
-    wrong_symbols: of ``symbols``, that differ from the encoder's; delta_psnr: PSNR to the original, minus that of the
-    encoder's own reconstruction, dB; agreement: PSNR between the two, dB; failure: why the row loses its times.
-    """
+    """What a row decoded of one picture."""
 
     picture: str
     symbols: int
+    #: How many of the symbols differ from the encoder's.
     wrong_symbols: int
+    #: PSNR to the original, minus that of the encoder's own reconstruction, dB.
     delta_psnr: float
+    #: PSNR between this picture and that reconstruction, dB.
     agreement: float
+    #: Why the row loses its times, or None.
     failure: str | None
 
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import json
-from html import escape
+from dataclasses import replace
 from pathlib import Path
 
 from s2c_deploy.bench import tables
+from s2c_deploy.bench.headline import headlines
 from s2c_deploy.bench.plot import latency_svg, sizes_svg, stages_svg
-from s2c_deploy.bench.result import Benchmark, RowResult
+from s2c_deploy.bench.result import Benchmark, Measured, RowResult
 from s2c_deploy.bench.statistics import ratio_interval
 from s2c_deploy.errors import InputError
 from s2c_deploy.files import write_text
-from s2c_deploy.report.page import html_page, html_table
+from s2c_deploy.report.page import (
+    Section,
+    html_details,
+    html_figure,
+    html_findings,
+    html_notes,
+    html_page,
+    html_record,
+    html_table,
+)
 from s2c_deploy.report.table import Table
 
 #: Where these differ, two runs measured different things.
 _SAME = ("processor", "usable_processors", "governor", "fingerprint", "commit", "versions", "variables")
+#: So many cases have their headline in sight.
+SEEN = 3
 
 
 def all_tables(benchmark: Benchmark, *, wide: bool = True) -> list[Table]:
@@ -32,26 +43,53 @@ def all_tables(benchmark: Benchmark, *, wide: bool = True) -> list[Table]:
     return [*found, tables.costs_table(benchmark, wide=wide), tables.lost_table(benchmark)]
 
 
-def environment_table(benchmark: Benchmark) -> Table:
-    """The machine, the versions, the request."""
-    record = {**benchmark.environment, **{f"asked: {name}": value for name, value in benchmark.request.items()}}
-    rows = tuple((name, value if isinstance(value, str) else json.dumps(value)) for name, value in record.items())
-    return Table(title="environment", columns=("what", "which"), rows=rows)
-
-
 def write_html(benchmark: Benchmark, path: Path) -> None:
-    """One page: advice, plots, tables, environment.  DependencyError without matplotlib."""
-    name = str(benchmark.environment["bundle"])
-    parts = [f"<h1>Latency: {escape(name)}</h1>", *(f"<p>{escape(note)}</p>" for note in tables.notes(benchmark))]
-    for operation in benchmark.operations:
-        timed = [case for case in benchmark.cases if tables.ranked(benchmark, case, operation)]
-        parts += [latency_svg(benchmark, case, operation) for case in timed]
-        parts += [stages_svg(benchmark, case, operation) for case in timed]
-        parts.append(sizes_svg(benchmark, operation) if timed else "")
-    words = ("name", "what")
-    shown = [*all_tables(benchmark), tables.rows_table(benchmark), environment_table(benchmark)]
-    parts += [html_table(table, text=table.columns[0] in words) for table in shown if table.rows]
-    write_text(path, html_page(f"Latency: {name}", parts))
+    """One page: the headline ratios, plots, tables, environment.  DependencyError without matplotlib."""
+    write_text(path, _page(benchmark))
+
+
+def _page(benchmark: Benchmark) -> str:
+    b = benchmark
+    lead = [html_findings(h.said, h.findings) for h in headlines(b)] or [html_findings("No row has times.", ())]
+    if len(lead) > SEEN:
+        lead = [*lead[:SEEN], html_details(f"The other cases ({len(lead) - SEEN})", "\n".join(lead[SEEN:]))]
+    asked = html_details("What was asked for", html_record(b.request))
+    sections = [
+        Section(title="Notes", parts=(html_notes(tables.remarks(b)),)),
+        *(_timed(b, case, o) for o in b.operations for case in b.cases if tables.ranked(b, case, o)),
+        *_by_size(b),
+        *_single("Opening, memory, parity", tables.costs_table(b)),
+        *_single("Rows without times", tables.lost_table(b), text=True),
+        *_single("What the rows are", tables.rows_table(b), text=True),
+        Section(title="Environment", parts=(html_record(b.environment), asked)),
+    ]
+    return html_page(f"Latency: {b.environment['bundle']}", lead=lead, sections=sections)
+
+
+def _single(title: str, table: Table, *, text: bool = False) -> list[Section]:
+    """A section of one table, or none where it has no rows."""
+    return [Section(title=title, parts=(html_table(table, title=False, text=text),))] if table.rows else []
+
+
+def _timed(benchmark: Benchmark, case: Measured, operation: str) -> Section:
+    """Plots and tables of one case; the stages are for who asks where the time goes."""
+    found = (
+        tables.latency_table(benchmark, case, operation),
+        tables.stages_table(benchmark, case, operation),
+        tables.device_table(benchmark, case, operation),
+    )
+    named = (replace(table, title=table.title[0].upper() + table.title[1:]) for table in found)
+    latency, stages, device = (html_table(table) if table.rows else "" for table in named)
+    every = html_figure(latency_svg(benchmark, case, operation), "Dot: median. Strokes: every call.")
+    means = html_figure(stages_svg(benchmark, case, operation), "Means of the stages, one after another.")
+    return Section(title=f"{operation.capitalize()}: {case.name}", parts=(every, latency, means, stages, device))
+
+
+def _by_size(benchmark: Benchmark) -> list[Section]:
+    drawn = [svg for operation in benchmark.operations if (svg := sizes_svg(benchmark, operation))]
+    quality = benchmark.cases[0].quality
+    figures = tuple(html_figure(svg, f"Medians, quality {quality:g}.") for svg in drawn)
+    return [Section(title="By size", parts=figures)] if figures else []
 
 
 def compare_table(first: Benchmark, second: Benchmark, *, seed: int = 0) -> Table:

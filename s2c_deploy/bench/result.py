@@ -20,15 +20,19 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A case as it was run: names and SHA-256 of its streams, their bytes together, pixels together."""
+    """A case as it was run."""
 
     name: str
     width: int
     height: int
     quality: float
+    #: Their names.
     pictures: tuple[str, ...]
+    #: Of each stream.
     sha256: tuple[str, ...]
+    #: Bytes of all streams together.
     size: int
+    #: Of all pictures together.
     pixels: int
 
     @property
@@ -38,17 +42,19 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Samples of one case: seconds and the round of each call, and each stage's seconds, call by call.
-
-    device, enqueue: of stages that ran on a device, ``CallTimes`` call by call.
-    """
+    """Samples of one case, call by call."""
 
     case: str
     operation: str
+    #: The whole call.
     seconds: tuple[float, ...]
+    #: The round that each call was made in.
     rounds: tuple[int, ...]
+    #: Seconds of each stage.
     stages: Mapping[str, tuple[float, ...]]
+    #: Of stages that ran on a device: see ``CallTimes``.
     device: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    #: Of these stages, too: see ``CallTimes``.
     enqueue: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
@@ -74,26 +80,26 @@ class Throughput:
 
 @dataclass(frozen=True, kw_only=True)
 class RowResult:
-    """One row.
-
-    ran: what really ran, as the engine reports it; fallback: that this is not what was asked for; failure: why it has
-    no times; bytes: of its own streams by case, where it cannot read the shared ones; megabytes of 10^6 bytes, on
-    the device without the CUDA context itself.
-    """
+    """One row.  Megabytes are 10^6 bytes."""
 
     name: str
     kind: str
     description: str
     threads: int
+    #: What really ran, as the engine reports it.
     ran: tuple[str, ...] = ()
     precision: str = ""
+    #: How that differs from what was asked for, or None.
     fallback: str | None = None
+    #: Why it has no times, or None.
     failure: str | None = None
     load_seconds: float | None = None
     first_seconds: float | None = None
     loaded_megabytes: float | None = None
     peak_megabytes: float | None = None
+    #: Memory on the device, without the CUDA context itself.
     device_megabytes: float | None = None
+    #: Of its own streams by case, where it cannot read the shared ones.
     bytes: Mapping[str, int] | None = None
     parity: tuple[Parity, ...] = ()
     series: tuple[Series, ...] = ()
@@ -111,13 +117,15 @@ class RowResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """A whole run.  left_out: rows that were not tried, with their reasons; encoder: what made the streams."""
+    """A whole run."""
 
     request: Mapping[str, Any]
     environment: Mapping[str, Any]
+    #: What made the streams.
     encoder: str
     cases: tuple[Measured, ...]
     rows: tuple[RowResult, ...]
+    #: Rows that were not tried, with their reasons.
     left_out: Mapping[str, str]
 
     @property

@@ -32,23 +32,24 @@ Opener = Callable[[Path, Path | None, int], Pipeline]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One way to run the codec.
-
-    wants: what the provider of every graph must name, else the row is reported as what really ran; precision: of g_s;
-    own_streams: it cannot read the others' streams, and codes the pictures itself; gpu: that it runs on one; obstacle:
-    why it cannot run here; reluctance: why ``auto`` leaves it out, though it can.  ``open`` goes to another process: a
-    function of a module.
-    """
+    """One way to run the codec."""
 
     name: str
     kind: Kind
     description: str
+    #: Goes to another process: it is a function of a module.
     open: Opener
+    #: What the provider of every graph must name, else the row is reported as what really ran.
     wants: str
+    #: Of g_s.
     precision: str = "float32"
+    #: It cannot read the others' streams, and codes the pictures itself.
     own_streams: bool = False
+    #: It runs on a GPU.
     gpu: bool = False
+    #: Why it cannot run here, or None.
     obstacle: str | None = None
+    #: Why ``auto`` leaves it out, though it can run; or None.
     reluctance: str | None = None
 
     @property
@@ -59,8 +60,11 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class TorchWay:
-    """How PyTorch runs the model's modules: memory layout, precision of g_s (autocast), whether g_s is compiled."""
+    """How PyTorch runs the model's modules."""
 
+    #: The memory layout.
     channels_last: bool = False
+    #: Of g_s, by autocast.
     precision: str = "float32"
+    #: Whether g_s is compiled.
     compiled: bool = False

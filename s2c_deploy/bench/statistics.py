@@ -19,14 +19,15 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Percentiles in seconds (linear between samples, as numpy's default); spread: interquartile range over the median;
-    unstable: why the series is not to be trusted, or None."""
+    """Percentiles of a series in seconds: linear between samples, as numpy's default."""
 
     n: int
     p50: float
     p90: float
     p99: float
+    #: Interquartile range over the median.
     spread: float
+    #: Why the series is not to be trusted, or None.
     unstable: str | None
 
 

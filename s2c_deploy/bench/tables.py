@@ -154,8 +154,12 @@ def rows_table(benchmark: Benchmark) -> Table:
 
 def notes(benchmark: Benchmark) -> list[str]:
     """What a reader must know beside the figures; the first says what to deploy."""
-    lines = [*_advice(benchmark)]
-    lines += [f"{row.name}: {row.fallback}" for row in benchmark.rows if row.fallback]
+    return [*_advice(benchmark), *remarks(benchmark)]
+
+
+def remarks(benchmark: Benchmark) -> list[str]:
+    """The notes without the advice."""
+    lines = [f"{row.name}: {row.fallback}" for row in benchmark.rows if row.fallback]
     for row in benchmark.rows:
         lines += [
             f"{row.name}: stages sum to {series.covered:.1%} of the headline of {series.case}: do not trust them"
@@ -182,12 +186,12 @@ def notes(benchmark: Benchmark) -> list[str]:
 def _advice(benchmark: Benchmark) -> list[str]:
     lines = []
     for case in benchmark.cases:
-        rows = [row for row in ranked(benchmark, case, "decode") if not row.fallback]
-        engines = [row for row in rows if row.kind == "engine"]
-        if not engines:
+        rows = ranked(benchmark, case, "decode")
+        engine = best_of(rows, "engine", case, "decode")
+        if engine is None:
             continue
-        best = _summary(engines[0], case, "decode")
-        said = f"Deploy {engines[0].name} for {case.name}: {1e3 * best.p50:.1f} ms"
+        best = _summary(engine, case, "decode")
+        said = f"Deploy {engine.name} for {case.name}: {1e3 * best.p50:.1f} ms"
         for kind, name in (("pytorch", "the best PyTorch"), ("reference", "the reference pipeline")):
             if (base := best_of(rows, kind, case, "decode")) is not None:
                 other = _summary(base, case, "decode").p50

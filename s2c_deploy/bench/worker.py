@@ -26,43 +26,55 @@ from s2c_deploy.runtime.runner import CallTimes
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Where a row runs: bundle and model folders, threads (0: the engine's choice), a folder for its own files, and
-    variables of its environment."""
+    """Where a row runs."""
 
+    #: Its folder.
     bundle: Path
+    #: The model's folder, or None.
     weights: Path | None
+    #: 0 is the engine's choice.
     threads: int
+    #: For its own files.
     folder: Path
+    #: Of its environment.
     variables: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One picture: its pixels as .npy, its stream (written by the row itself if it has streams of its own)."""
+    """One picture to code."""
 
     name: str
+    #: Its pixels as .npy.
     picture: Path
+    #: Written by the row itself if it has streams of its own.
     stream: Path
     quality: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """providers: what the engines say that they run on; precision: of g_s; seconds: import, checks and compiling;
-    megabytes: resident memory of the process afterwards."""
+    """A row that is ready."""
 
+    #: What the engines say that they run on.
     providers: tuple[str, ...]
+    #: Of g_s.
     precision: str
+    #: Import, checks and compiling.
     seconds: float
+    #: Resident memory of the process afterwards.
     megabytes: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coded:
-    """A stream as its encoder made it: symbols int16 in coding order, the encoder's own reconstruction."""
+    """A stream as its encoder made it."""
 
+    #: In bytes.
     size: int
+    #: int16, in coding order.
     symbols: Symbols
+    #: The encoder's own.
     reconstruction: Pixels
 
 
@@ -77,10 +89,12 @@ class Decoded:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One timed call and its stages, seconds; calls: of stages that ran on a device, its own times."""
+    """One timed call."""
 
     seconds: float
+    #: Seconds of each stage.
     stages: Mapping[str, float]
+    #: The device's own times of stages that ran on one.
     calls: Mapping[str, CallTimes]
 
 

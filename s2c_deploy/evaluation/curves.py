@@ -18,33 +18,35 @@ Metric = Literal["psnr", "ms_ssim"]
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """Means over pictures at one setting: of bpp, PSNR (dB), MS-SSIM, seconds, and the ideal code length in bpp.
-
-    setting: None for a published point; ms_ssim: over the pictures that are large enough for it.
-    """
+    """Means over pictures at one setting."""
 
     bpp: float
+    #: In dB.
     psnr: float
+    #: Over the pictures that are large enough for it.
     ms_ssim: float | None
+    #: None for a published point.
     setting: float | None = None
     encode_seconds: float | None = None
     decode_seconds: float | None = None
+    #: The ideal code length.
     ideal_bpp: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """pictures: how many its points are means of, None where that is not known; ms_ssim_pictures: for MS-SSIM.
-
-    description: settings and versions, or the source of a published curve; missing: why there are no points.
-    """
+    """Rate and quality of one method over its settings."""
 
     name: str
     kind: Kind
+    #: Settings and versions, or the source of a published curve.
     description: str
     points: tuple[Point, ...]
+    #: How many its points are means of; None where that is not known.
     pictures: int | None
+    #: How many of them MS-SSIM is the mean of.
     ms_ssim_pictures: int | None
+    #: Why there are no points, or None.
     missing: str | None = None
 
     def quality(self, metric: Metric) -> list[float] | None:
@@ -57,19 +59,18 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """BD-rate of ``test`` against ``anchor`` in percent: negative means fewer bits at equal quality.
-
-    low, high: the interval of quality in dB that both cover, over which the figures are means; None with
-    ``reason`` where there is no figure.
-    """
+    """BD-rate of ``test`` against ``anchor`` in percent: negative means fewer bits at equal quality."""
 
     test: str
     anchor: str
     metric: Metric
     pchip: float | None = None
     cubic: float | None = None
+    #: Where the interval of quality begins that both cover, dB; the figures are means over it.
     low: float | None = None
+    #: Where it ends.
     high: float | None = None
+    #: Why there is no figure, where there is none.
     reason: str | None = None
 
 

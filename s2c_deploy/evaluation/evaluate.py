@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,37 +20,40 @@ from s2c_deploy.evaluation.curves import Comparison, Curve, Kind, compare, mean_
 from s2c_deploy.evaluation.measure import BundleMethod, Measurement, Method, measure
 from s2c_deploy.evaluation.pillow_codecs import pillow_codec
 from s2c_deploy.evaluation.reference import choose_references, known_dataset, read_references, shipped_references
+from s2c_deploy.files import temporary_folder
 from s2c_deploy.formats.bitstream import round_quality
 from s2c_deploy.image import read_image
 from s2c_deploy.listing import list_images, name_of
+from s2c_deploy.progress import Progress, silent
 from s2c_deploy.report.environment import processor
 from s2c_deploy.runtime import backend_status
-
-#: Called with what was done, of how many, and the picture.
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to evaluate.
+    """What to evaluate."""
 
-    images: a folder of pictures; bundles: folders; qualities: 1..8 in steps of 1/32; against: conventional codecs
-    by name; references: published curves by name, from ``reference_file`` (None: the shipped one), of ``dataset``
-    (None: known by the pictures' names); background: colour behind transparent pixels; skip_unreadable: leave
-    such pictures out, rather than stop at the first; follow_links: take those too that lie outside of the folder.
-    """
-
+    #: A folder of pictures.
     images: Path
+    #: Folders.
     bundles: tuple[Path, ...]
+    #: From 1 to 8, in steps of 1/32.
     qualities: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
+    #: Conventional codecs by name.
     against: tuple[str, ...] = ()
+    #: Published curves by name.
     references: tuple[str, ...] = ()
+    #: Where these are read from; None: the shipped ones.
     reference_file: Path | None = None
+    #: The set that the pictures are of, for the published curves; None: known by their names.
     dataset: str | None = None
     backend: str = "auto"
     threads: int = 0
+    #: Colour behind transparent pixels.
     background: str | None = None
+    #: Leave pictures out that cannot be read, rather than stop at the first.
     skip_unreadable: bool = False
+    #: Take pictures, too, that lie outside of the folder.
     follow_links: bool = False
 
 
@@ -65,14 +67,17 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """rows: every single measurement; curves: bundles, then codecs, then published ones; comparisons: every bundle
-    against every codec, published curve and earlier bundle; dataset: None where the pictures are of no known set."""
+    """All that was measured on a folder of pictures, and compared."""
 
     pictures: tuple[str, ...]
     skipped: tuple[Skipped, ...]
+    #: None where the pictures are of no known set.
     dataset: str | None
+    #: Bundles, then codecs, then published ones.
     curves: tuple[Curve, ...]
+    #: Every bundle against every codec, published curve and earlier bundle.
     comparisons: tuple[Comparison, ...]
+    #: Every single measurement.
     rows: tuple[Measurement, ...]
     environment: dict[str, str]
 
@@ -87,7 +92,7 @@ class Evaluation:
         return len({row.image for row in self.rows if row.ms_ssim is not None})
 
 
-def evaluate_folder(request: Request, progress: Progress | None = None) -> Evaluation:
+def evaluate_folder(request: Request, progress: Progress = silent) -> Evaluation:
     """Measures every picture at every setting of every method, through files in a temporary folder.
 
     Everything that can be refused is refused before anything is measured.  Raises InputError, BundleError,
@@ -172,22 +177,21 @@ def _open_bundles(request: Request, stack: ExitStack) -> list[BundleMethod]:
 
 
 def _measure_all(
-    pictures: Sequence[Path], methods: Sequence[Method], background: str | None, progress: Progress | None
+    pictures: Sequence[Path], methods: Sequence[Method], background: str | None, progress: Progress
 ) -> list[Measurement]:
     """Each method codes the first picture of a size once before its clock counts: engines compile for sizes."""
     rows: list[Measurement] = []
     total = len(pictures) * sum(len(method.settings) for method in methods)
     warm: set[tuple[int, ...]] = set()
-    with tempfile.TemporaryDirectory(prefix="s2c-eval-") as folder:
+    with temporary_folder("s2c-eval-") as folder:
         for path in pictures:
             pixels = read_image(path, background=background).pixels
             for method in methods:
                 if pixels.shape not in warm:
                     method.decode(method.encode(pixels, method.settings[0]))
                 for setting in method.settings:
-                    rows.append(measure(method, pixels, setting, image=name_of(path), folder=Path(folder)))
-                    if progress is not None:
-                        progress(len(rows), total, name_of(path))
+                    rows.append(measure(method, pixels, setting, image=name_of(path), folder=folder))
+                    progress(len(rows), total, f"measuring {name_of(path)}")
             warm.add(pixels.shape)
     return rows
 

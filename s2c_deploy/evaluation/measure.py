@@ -20,9 +20,11 @@ from s2c_deploy.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """equal: the decoded picture is the encoder's own reconstruction; ideal_bits: the ideal code length."""
+    """What a decoded picture is held against."""
 
+    #: The decoded picture is the encoder's own reconstruction.
     equal: bool
+    #: The ideal code length.
     ideal_bits: float
 
 
@@ -53,24 +55,28 @@ class Method(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One picture at one setting of one method.
-
-    width, height: pixels; size: of the file in bytes; psnr: RGB, dB, infinite for equal pictures; ms_ssim: None below
-    161 pixels a side; encode_seconds: pixels to written file; decode_seconds: file to pixels, wall time of a
-    single call; ideal_bpp, equal: see ``Check``, None for conventional codecs.
-    """
+    """One picture at one setting of one method."""
 
     image: str
     method: str
     setting: float
+    #: In pixels.
     width: int
+    #: In pixels.
     height: int
+    #: Of the file, in bytes.
     size: int
+    #: Of RGB, in dB; infinite for equal pictures.
     psnr: float
+    #: None below 161 pixels a side.
     ms_ssim: float | None
+    #: From pixels to the written file.
     encode_seconds: float
+    #: From the file to pixels: wall time of a single call.
     decode_seconds: float
+    #: See ``Check``; None for conventional codecs.
     ideal_bpp: float | None
+    #: See ``Check``; None for conventional codecs.
     equal: bool | None
 
     @property

@@ -21,23 +21,24 @@ Option = int | bool | str | list[int]
 
 @dataclass(frozen=True, kw_only=True)
 class PillowCodec:
-    """One of Pillow's formats with fixed options, swept over one option.
-
-    options: Pillow's save options that stay; swept: the option that ``settings`` go to; layered: it wants a list;
-    what: the fixed options in the terms of the format; version: of the library that encodes; advice: what to
-    install where the format is missing here, else None.
-    """
+    """One of Pillow's formats with fixed options, swept over one option."""
 
     name: str
     title: str
     format: str
     suffix: str
+    #: Pillow's save options that stay.
     options: Mapping[str, Option]
+    #: The option that ``settings`` go to.
     swept: str
     settings: tuple[float, ...]
+    #: The fixed options in the terms of the format.
     what: str
+    #: Of the library that encodes.
     version: str
+    #: What to install where the format is missing here, else None.
     advice: str | None
+    #: The swept option is a list.
     layered: bool = False
 
     @property

@@ -12,6 +12,7 @@ from s2c_deploy.evaluation.evaluate import Evaluation
 from s2c_deploy.evaluation.tables import curves_of, named_pictures
 from s2c_deploy.files import atomic_write
 from s2c_deploy.report.figure import COLORS, PLOT_SUFFIXES, rendered, svg_element
+from s2c_deploy.report.page import html_figure
 
 _LABELS: dict[Metric, str] = {"psnr": "PSNR (RGB), dB", "ms_ssim": "MS-SSIM, −10 log10(1 − MS-SSIM), dB"}
 #: Bundles are thick and solid, measured codecs thin and solid, published curves dashed.
@@ -30,16 +31,32 @@ def write_plot(evaluation: Evaluation, path: Path) -> None:
         temporary.write_bytes(_draw(evaluation, path.suffix.lower()[1:]))
 
 
-def svg(evaluation: Evaluation) -> str:
-    """The curves as an ``<svg>`` element to stand inside a page."""
-    return svg_element(_draw(evaluation, "svg"))
+def figures(evaluation: Evaluation) -> list[str]:
+    """A ``<figure>`` for every metric, to stand inside a page."""
+    curves = curves_of(evaluation, ("bundle", "codec", "reference"))
+    names = ", ".join(curve.name for curve in curves)
+
+    def figure(metric: Metric) -> str:
+        def draw(sheet: Any) -> None:
+            _panel(sheet.add_subplot(), curves, metric)
+            sheet.legend(loc="outside lower center", ncols=3)
+
+        over = f"{_LABELS[metric]}, over bits per pixel"
+        drawn = svg_element(draw, label=f"{over}: {names}", width=7, height=4.8)
+        return html_figure(drawn, f"{over}; means over {named_pictures(evaluation)}.")
+
+    return [figure(metric) for metric in _metrics(curves)]
+
+
+def _metrics(curves: list[Curve]) -> list[Metric]:
+    """MS-SSIM only where a bundle has it."""
+    structural = any(curve.kind == "bundle" and curve.quality("ms_ssim") for curve in curves)
+    return ["psnr", "ms_ssim"] if structural else ["psnr"]
 
 
 def _draw(evaluation: Evaluation, kind: str) -> bytes:
     curves = curves_of(evaluation, ("bundle", "codec", "reference"))
-    metrics: list[Metric] = ["psnr"]
-    if any(curve.kind == "bundle" and curve.quality("ms_ssim") for curve in curves):
-        metrics.append("ms_ssim")
+    metrics = _metrics(curves)
 
     def draw(figure: Any) -> None:
         for number, metric in enumerate(metrics):

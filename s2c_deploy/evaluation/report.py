@@ -7,13 +7,13 @@ import io
 import json
 import math
 from dataclasses import asdict
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from s2c_deploy.evaluation.evaluate import Evaluation
-from s2c_deploy.evaluation.plot import svg
+from s2c_deploy.evaluation.plot import figures
 from s2c_deploy.evaluation.tables import (
+    bd_cells,
     bd_rate_table,
     curves_of,
     methods_table,
@@ -22,13 +22,27 @@ from s2c_deploy.evaluation.tables import (
     size_table,
 )
 from s2c_deploy.files import write_text
-from s2c_deploy.report.page import html_page, html_table
+from s2c_deploy.report.page import (
+    Finding,
+    Section,
+    html_details,
+    html_findings,
+    html_notes,
+    html_page,
+    html_record,
+    html_table,
+)
 from s2c_deploy.report.table import Table
 
 CSV_COLUMNS = (
     *("image", "method", "setting", "width", "height", "bytes", "bpp", "psnr", "ms_ssim"),
     *("encode_seconds", "decode_seconds", "ideal_bpp", "equal"),
 )
+
+_BD_RATE = (
+    "BD-rate: mean difference of bits at equal quality over the interval that both curves cover; negative is better."
+)
+_TIMES = "Times are single calls on this machine, file included: an impression, not a benchmark."
 
 
 def as_record(evaluation: Evaluation) -> dict[str, Any]:
@@ -69,28 +83,47 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
 
 
 def write_html(evaluation: Evaluation, path: Path) -> None:
-    """One page: notes, plot, tables, environment.  Nothing is loaded from elsewhere.  DependencyError without
-    matplotlib, which draws the plot."""
+    """One page: BD-rates, plots, tables, environment.  Nothing is loaded from elsewhere.  DependencyError without
+    matplotlib, which draws the plots."""
     write_text(path, _page(evaluation))
 
 
 def _page(evaluation: Evaluation) -> str:
     e = evaluation
     bundles = curves_of(e, ("bundle",))
-    names = ", ".join(curve.name for curve in bundles)
-    alarm = f'<p class="alarm">{len(e.unequal)} decoded pictures are wrong.</p>' if e.unequal else ""
-    environment = Table(title="environment", columns=("what", "which"), rows=tuple(e.environment.items()))
-    parts = [
-        f"<h1>Rate and distortion: {escape(names)}</h1>",
-        alarm,
-        *(f"<p>{escape(note)}</p>" for note in notes(e)),
-        svg(e),
-        *(html_table(bd_rate_table(e, curve.name)) for curve in bundles),
-        "<p>BD-rate: mean difference of bits at equal quality over the interval that both curves cover; negative is "
-        "better. Times are single calls on this machine, file included: an impression, not a benchmark.</p>",
-        *(html_table(size_table(e, curve.name)) for curve in bundles),
-        *(html_table(points_table(curve)) for curve in curves_of(e, ("bundle", "codec", "reference"))),
-        html_table(methods_table(e), text=True),
-        html_table(environment, text=True),
+    others = curves_of(e, ("codec", "reference"))
+    rates = (html_table(bd_rate_table(e, curve.name)) for curve in bundles)
+    sizes = [html_table(table) for curve in bundles if len((table := size_table(e, curve.name)).columns) > 1]
+    points = [html_table(points_table(curve)) for curve in bundles]
+    points += [_folded(points_table(curve)) for curve in others]
+    sections = [
+        Section(title="Rate and distortion", parts=(html_notes(notes(e)), *figures(e))),
+        Section(title="BD-rates", parts=(f"<p>{_BD_RATE}</p>", *rates)),
+        *([Section(title="Bits at the same PSNR", parts=tuple(sizes))] if sizes else []),
+        Section(title="Points", parts=(f"<p>{_TIMES}</p>", *points)),
+        Section(title="What the names stand for", parts=(html_table(methods_table(e), title=False, text=True),)),
+        Section(title="Environment", parts=(html_record(e.environment),)),
     ]
-    return html_page(f"Rate and distortion: {names}", parts)
+    alarm = f'<p class="alarm">{len(e.unequal)} decoded pictures are wrong.</p>' if e.unequal else ""
+    names = ", ".join(curve.name for curve in bundles)
+    lead = [alarm, *(_headline(e, curve.name) for curve in bundles)]
+    return html_page(f"Rate and distortion: {names}", lead=lead, sections=sections)
+
+
+def _headline(evaluation: Evaluation, test: str) -> str:
+    """BD-rates of a bundle against each other method, by PSNR."""
+    mine = [comparison for comparison in evaluation.comparisons if comparison.test == test]
+    structural = {c.anchor: bd_cells(c)[0] for c in mine if c.metric == "ms_ssim"}
+    findings = []
+    for c in mine:
+        if c.metric == "psnr":
+            rate, _, detail = bd_cells(c)
+            if c.pchip is not None and c.anchor in structural:
+                detail += f"; by MS-SSIM {structural[c.anchor]}"
+            findings.append(Finding(value=rate, what=f"against {c.anchor}", detail=detail))
+    said = "bits at equal PSNR (BD-rate, negative is better)" if findings else "compared with nothing"
+    return html_findings(f"{test}: {said}", findings)
+
+
+def _folded(table: Table) -> str:
+    return html_details(f"{table.title}: {len(table.rows)} points", html_table(table, title=False))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pages import Page, check_alone
 from PIL import Image as Pil
 
 from s2c_deploy.arrays import Pixels
@@ -24,6 +25,7 @@ from s2c_deploy.evaluation.measure import BundleMethod, Measurement, ideal_bits,
 from s2c_deploy.evaluation.pillow_codecs import CODEC_NAMES, pillow_codec
 from s2c_deploy.formats.bitstream import parse
 from s2c_deploy.metrics import bd_rate, ms_ssim, psnr
+from s2c_deploy.report import figure
 
 
 def row(image: str, setting: float, size: int, level: float, **values: Any) -> Measurement:
@@ -281,9 +283,9 @@ def test_small_pictures_have_no_ms_ssim(evaluation: Evaluation) -> None:
 
 
 def test_progress_counts_to_the_end(request_: Request) -> None:
-    seen: list[tuple[int, int, str]] = []
+    seen: list[tuple[int, int | None, str]] = []
     evaluate_folder(replace(request_, qualities=(2,), against=(), references=()), lambda *step: seen.append(step))
-    assert seen == [(1, 3, "colour.png"), (2, 3, "grey.png"), (3, 3, "opaque.webp")]
+    assert seen == [(1, 3, "measuring colour.png"), (2, 3, "measuring grey.png"), (3, 3, "measuring opaque.webp")]
 
 
 def test_only_means_of_the_same_pictures_are_compared(evaluation: Evaluation) -> None:
@@ -361,7 +363,8 @@ def test_wrong_decoding_is_counted(request_: Request, monkeypatch: pytest.Monkey
     assert [r.setting for r in found.unequal] == [5, 5, 5]
     assert "3 of 6" in tables.notes(found)[1]
     assert report.as_record(found)["unequal_reconstructions"] == 3
-    assert "3 decoded pictures are wrong" in report._page(found)
+    page = Page(report._page(found))
+    assert [e.text for e in page.all("p", "alarm")] == ["3 decoded pictures are wrong."]
 
 
 def test_equal_pictures_have_no_number_in_json(evaluation: Evaluation) -> None:
@@ -412,24 +415,50 @@ def test_the_page_needs_nothing_else(evaluation: Evaluation, tmp_path: Path) -> 
     pytest.importorskip("matplotlib")
     report.write_html(evaluation, tmp_path / "e.html")
     page = (tmp_path / "e.html").read_text()
-    assert page.count("<svg") == page.count("</svg>") == 1
+    check_alone(Page(page))
     links = set(re.findall(r"https?://[^\s\"'<>)]+", page))
     assert links <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, not addresses
     assert not re.search(r"\bsrc=|<link|<script|@import|url\((?!#)", page)
     for text in ("vtm-9.1", "libjpeg", "onnxruntime", "fingerprint", "0 of 12"):
         assert text in page
+    assert report._page(evaluation) == page
+
+
+def test_the_page_begins_with_bd_rates(evaluation: Evaluation) -> None:
+    pytest.importorskip("matplotlib")
+    page = Page(report._page(evaluation))
+    body = [e for e in page.elements if [around.tag for around in e.inside] == ["html", "body"]]
+    assert [e.tag for e in body[:3]] == ["h1", "div", "nav"]
+    table = tables.bd_rate_table(evaluation, "s2c conv-tiny")
+    shown = [e for e in page.all("li") if e.within("div", "headline")]
+    assert len(shown) == len(table.rows) == 3
+    for item, (anchor, rate, *_) in zip(shown, table.rows, strict=True):
+        assert item.text.startswith(f"{rate} against {anchor} ")
+    assert shown[2].text.endswith("the mean of 24 pictures, against 3 measured here")
+    assert [e.attributes["aria-label"][:4] for e in page.all("svg")] == ["PSNR", "MS-S"]
+    folded = [e.text.split(":")[0] for e in page.all("summary")]
+    assert folded == ["jpeg", "webp", "vtm-9.1 (published)"]
+    assert all(e.within("div", "scroll") for e in page.all("table"))
+
+
+def test_a_page_of_nothing_to_compare_with(evaluation: Evaluation) -> None:
+    pytest.importorskip("matplotlib")
+    alone = replace(evaluation, curves=evaluation.curves[:1], comparisons=())
+    page = Page(report._page(alone))
+    assert page.all("div", "headline")[0].text == "s2c conv-tiny: compared with nothing"
+    assert "Bits at the same PSNR" not in [e.text for e in page.all("h2")]
 
 
 def test_names_are_escaped_on_the_page(evaluation: Evaluation) -> None:
     pytest.importorskip("matplotlib")
-    hostile = replace(evaluation.curves[1], name="<script>x</script>")
+    hostile = replace(evaluation.curves[1], name="<script>$x^$</script>")
     page = report._page(replace(evaluation, curves=(evaluation.curves[0], hostile), comparisons=()))
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
 
 
 def test_plots_without_matplotlib(evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plot, "find_spec", lambda name: None)
+    monkeypatch.setattr(figure, "find_spec", lambda name: None)
     with pytest.raises(DependencyError, match=r"s2c-deploy\[eval\]"):
         report.write_html(evaluation, tmp_path / "e.html")
     assert list(tmp_path.iterdir()) == []
