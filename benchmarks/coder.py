@@ -1,13 +1,14 @@
 """The entropy coder against others, side by side: one process, one thread, interleaved rounds.
 
-    python -m benchmarks.coder --latents FILE.npz [--json OUT]
+    python -m benchmarks.coder --images KODAK [--bundle engines/conv-small] [--quality 5] [--json OUT]
+    python -m benchmarks.coder --images KODAK --mosaic 3840x2160
     python -m benchmarks.coder --synthetic
 
-``FILE.npz`` holds ``symbols`` (int16) and ``indexes`` (uint8), the images one after another, and
-``lengths``, the number of symbols of each.  An index names an entry of CompressAI's 64-entry scale table.
-Every coder must return the symbols exactly before it is timed.  Figures are medians over the rounds of
-wall-clock time; for a machine that is busy with other work, ``--clock cpu`` takes the CPU time of the thread
-and ``--statistic min`` each coder's best round.  The JSON has the samples of both clocks.
+--images: the symbols of real pictures, as ``compress`` gives them to the coder; --mosaic: of one picture made of them
+all.  An index names an entry of CompressAI's 64-entry scale table.  Every coder must return the symbols exactly before
+it is timed.  Figures are medians over the rounds of wall-clock time; for a machine that is busy with other work,
+``--clock cpu`` takes the CPU time of the thread and ``--statistic min`` each coder's best round.  The JSON has the
+samples of both clocks.
 
 The ideal code length is that of the real-valued Gaussian of each symbol's table entry, discretised, over *all*
 symbols: those that our coder skips count too.
@@ -28,10 +29,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
 
 from benchmarks.coder_peers import Coder, Image, available
+from s2c_deploy import Codec
+from s2c_deploy.arrays import Pixels
 from s2c_deploy.entropy import FrequencyTables, gaussian_tables
 from s2c_deploy.evaluation.measure import ideal_bits as code_length
+from s2c_deploy.image import read_image
+from s2c_deploy.listing import list_images
 from s2c_deploy.report import environment
 from s2c_deploy.report.environment import processor
 from s2c_deploy.runtime.backends import installed_version
@@ -93,19 +100,24 @@ def synthetic(tables: FrequencyTables, seed: int = 1) -> list[Image]:
     return [image]
 
 
-def load(path: Path, tables: FrequencyTables) -> list[Image]:
-    """The images of an npz (see the top of this file), symbols under skipped indexes set to zero."""
-    with np.load(path, allow_pickle=False) as data:
-        symbols, indexes, lengths = data["symbols"], data["indexes"], data["lengths"]
-    sizes = {len(symbols), len(indexes), int(lengths.sum())}
-    if symbols.dtype != np.int16 or indexes.dtype != np.uint8 or len(sizes) != 1:
-        raise SystemExit(f"{path}: expected symbols int16 and indexes uint8 of sum(lengths) entries each")
-    symbols = np.where(indexes < tables.skip_below, 0, symbols).astype(np.int16)
-    ends = np.cumsum(lengths)
-    return [
-        Image(symbols=symbols[e - n : e].copy(), indexes=indexes[e - n : e].copy())
-        for e, n in zip(ends.tolist(), lengths.tolist(), strict=True)
-    ]
+def mosaic(pictures: list[Pixels], width: int, height: int) -> Pixels:
+    """One picture of all of them in rows; upright ones lie on their side."""
+    side = [picture if picture.shape[1] >= picture.shape[0] else np.rot90(picture) for picture in pictures]
+    rows, columns = min(p.shape[0] for p in side), min(p.shape[1] for p in side)
+    across, down = -(-width // columns), -(-height // rows)
+    cells = [[side[(y * across + x) % len(side)][:rows, :columns] for x in range(across)] for y in range(down)]
+    return np.ascontiguousarray(np.concatenate([np.concatenate(row, axis=1) for row in cells])[:height, :width])
+
+
+def coded(bundle: Path, quality: float, pictures: list[Pixels], tables: FrequencyTables) -> list[Image]:
+    """What a bundle's networks make of pictures, symbols under skipped indexes set to zero."""
+    images = []
+    with Codec.open(bundle) as codec:
+        for picture in track(pictures, description="encoding", console=Console(stderr=True)):
+            symbols, indexes = codec.symbols(picture, quality)
+            kept = np.where(indexes < tables.skip_below, 0, symbols).astype(np.int16)
+            images.append(Image(symbols=kept, indexes=indexes))
+    return images
 
 
 def _timed(call: Callable[[], Any]) -> npt.NDArray[np.float64]:
@@ -178,50 +190,72 @@ def _print(report: dict[str, Any]) -> None:
         )
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--latents", type=Path, help="npz of symbols, indexes, lengths")
+    source.add_argument("--images", type=Path, help="folder of pictures")
     source.add_argument("--synthetic", action="store_true", help="320x32x48 latents at about 0.55 bpp")
+    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-small"))
+    parser.add_argument("--quality", type=float, default=5)
+    parser.add_argument("--mosaic", metavar="WxH", help="all pictures as one of this size")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--batches", type=int, default=10, help="batches per image for our coder")
     parser.add_argument("--threads", type=int, default=1, help="more than one: our coder on so many as well")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="what the figures rest on")
     parser.add_argument("--statistic", choices=STATISTICS, default="median", help="over the rounds")
     parser.add_argument("--json", type=Path, help="write raw samples and figures here")
-    args = parser.parse_args()
-
-    tables = gaussian_tables()
-    images = synthetic(tables) if args.synthetic else load(args.latents, tables)
-    if args.threads > 1 and args.clock == "cpu":
+    arguments = parser.parse_args()
+    if arguments.threads > 1 and arguments.clock == "cpu":
         parser.error("--clock cpu sees one thread only")
-    rows = measure(available(images, tables, args.batches, threads=args.threads), images, args.rounds)
+    return arguments
+
+
+def workload(arguments: argparse.Namespace, tables: FrequencyTables) -> tuple[str, list[Image]]:
+    """What is coded, by its name."""
+    if arguments.synthetic:
+        return "synthetic", synthetic(tables)
+    pictures = [read_image(path).pixels for path in list_images(arguments.images)]
+    name = f"{len(pictures)} pictures"
+    if arguments.mosaic:
+        width, height = (int(side) for side in arguments.mosaic.split("x"))
+        name = f"{name} as one of {width}x{height}"
+        pictures = [mosaic(pictures, width, height)]
+    images = coded(arguments.bundle, arguments.quality, pictures, tables)
+    return f"{name}, {arguments.bundle.name}, quality {arguments.quality:g}", images
+
+
+def main() -> None:
+    arguments = parse()
+    tables = gaussian_tables()
+    source, images = workload(arguments, tables)
+    coders = available(images, tables, arguments.batches, threads=arguments.threads)
+    rows = measure(coders, images, arguments.rounds)
 
     symbols = np.concatenate([i.symbols for i in images])
     indexes = np.concatenate([i.indexes for i in images])
     ideal = ideal_bits(images, tables)
-    summarize(rows, len(symbols), ideal, args.clock, args.statistic)
-    workload = {
-        "source": "synthetic" if args.synthetic else args.latents.name,
-        "images": len(images),
-        "symbols": len(symbols),
-        "batches": args.batches,
-        "zeros": float(np.mean(symbols == 0)),
-        "skipped": float(np.mean(indexes < tables.skip_below)),
-        "ideal_bits": ideal,
-        "table_bits": tables.ideal_bits(symbols, indexes),
-    }
+    summarize(rows, len(symbols), ideal, arguments.clock, arguments.statistic)
     report = {
-        "workload": workload,
+        "workload": {
+            "source": source,
+            "images": len(images),
+            "symbols": len(symbols),
+            "batches": arguments.batches,
+            "zeros": float(np.mean(symbols == 0)),
+            "skipped": float(np.mean(indexes < tables.skip_below)),
+            "ideal_bits": ideal,
+            "table_bits": tables.ideal_bits(symbols, indexes),
+        },
         "environment": _environment(),
-        "rounds": args.rounds,
-        "clock": args.clock,
-        "statistic": args.statistic,
+        "rounds": arguments.rounds,
+        "clock": arguments.clock,
+        "statistic": arguments.statistic,
         "rows": rows,
     }
     _print(report)
-    if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Progress() as bar:
         task = bar.add_task("coding")
 
-        def advance(step: str, done: int, total: int) -> None:
+        def advance(done: int, total: int | None, step: str) -> None:
             bar.update(task, description=step, completed=done, total=total)
 
         if arguments.float_entropy:

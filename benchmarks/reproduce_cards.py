@@ -4,7 +4,8 @@
 
 Every folder of export/ that has weights (or those named) is exported to a temporary bundle and measured as ``s2c-deploy
 eval`` does.  What stands between ``<!-- figures -->`` and ``<!-- /figures -->`` of its card is replaced, and the
-measurements go to benchmarks/results/<version>/.
+measurements go to benchmarks/results/<version>/.  JPEG XL needs a plugin of Pillow (pip install pillow-jxl-plugin);
+without it the figures say that it was not measured.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from s2c_deploy.report.table import Table, markdown
 
 WEIGHTS, RESULTS = Path("export"), Path("benchmarks/results") / __version__
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
-CODECS, REFERENCES = ("jpeg", "webp", "jpeg2000"), ("bpg-444", "vtm-9.1")
+CODECS, REFERENCES = ("jpeg", "webp", "avif", "jpeg2000", "jpegxl"), ("bpg-444", "vtm-9.1")
 
 
 def released(variants: Sequence[str], root: Path = WEIGHTS) -> list[Path]:
@@ -90,8 +91,8 @@ def reproduce(folder: Path, request: Request, progress: Progress) -> Evaluation:
         task = progress.add_task(f"exporting {folder.name}", total=None)
         export_bundle(load_checkpoint(folder), bundle, images=WEIGHTS / "photographs")
 
-        def advance(done: int, total: int, image: str) -> None:
-            progress.update(task, description=f"{folder.name}: {image}", completed=done, total=total)
+        def advance(done: int, total: int | None, step: str) -> None:
+            progress.update(task, description=f"{folder.name}: {step}", completed=done, total=total)
 
         return evaluate_folder(replace(request, bundles=(bundle,)), advance)
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from untrained import small_config
 
+from benchmarks.experiments import ablation
 from s2c_deploy.models.checkpoint import load_checkpoint
 from s2c_deploy.train import TrainSettings, hold_out, open_cache
 
@@ -17,15 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCK = ("spatial", "aggregation")
 
 
-@pytest.fixture
-def ablation(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import ablation
-
-    return ablation
-
-
-def test_every_spatial_operator_meets_every_aggregation(ablation) -> None:  # type: ignore[no-untyped-def]
+def test_every_spatial_operator_meets_every_aggregation() -> None:
     models = ablation.candidates()
     assert len(models) == 4 * 4 + 1
     assert len(set(models.values())) == len(models)
@@ -37,7 +30,7 @@ def test_every_spatial_operator_meets_every_aggregation(ablation) -> None:  # ty
     assert [name for name, model in models.items() if model.spatial_norm] == ["conv-glu-norm"]
 
 
-def test_the_cost_is_what_training_minimises(ablation) -> None:  # type: ignore[no-untyped-def]
+def test_the_cost_is_what_training_minimises() -> None:
     # 20 dB is an MSE of 0.01, 10 dB one of 0.1; 255^2 = 65025.  The median lambda is 0.02.
     points = [{"quality": 1.0, "psnr": 10.0, "bpp": 0.5}, {"quality": 2.0, "psnr": 20.0, "bpp": 1.5}]
     costs = (0.01 * 6502.5 + 0.5, 0.03 * 650.25 + 1.5)
@@ -46,7 +39,7 @@ def test_the_cost_is_what_training_minimises(ablation) -> None:  # type: ignore[
     assert ablation.balanced_cost(points, (0.01, 0.03), 0.5) == pytest.approx(balanced / 2)
 
 
-def test_curves_that_do_not_rise_have_no_bd_rate(ablation) -> None:  # type: ignore[no-untyped-def]
+def test_curves_that_do_not_rise_have_no_bd_rate() -> None:
     rising = [{"bpp": 0.1 * 2**i, "psnr": 25.0 + 2 * i} for i in range(5)]
     doubled = [{**p, "bpp": 2 * p["bpp"]} for p in rising]
     assert ablation.against(rising, doubled) == pytest.approx(100.0)
@@ -54,14 +47,14 @@ def test_curves_that_do_not_rise_have_no_bd_rate(ablation) -> None:  # type: ign
     assert ablation.against(rising, flat) is None
 
 
-def test_some_of_the_models_can_be_asked_for(ablation) -> None:  # type: ignore[no-untyped-def]
+def test_some_of_the_models_can_be_asked_for() -> None:
     assert list(ablation.chosen("conv-glu-norm,conv-mlp")) == ["conv-glu-norm", "conv-mlp"]
     assert ablation.chosen("") == ablation.candidates()
     with pytest.raises(SystemExit, match=r"expected identity-mlp, .*; found conv-relu"):
         ablation.chosen("conv-mlp,conv-relu")
 
 
-def test_the_table_says_what_cannot_be_compared(ablation) -> None:  # type: ignore[no-untyped-def]
+def test_the_table_says_what_cannot_be_compared() -> None:
     results = [
         {"model": "conv-mlp", "parameters": 3_456_000, "kmac_per_pixel": 27.9, "cost": 1.5, "bd_rate": -1.26},
         {"model": "identity-mlp", "parameters": 3_000_000, "kmac_per_pixel": 24.6, "cost": 2.0, "bd_rate": None},
@@ -72,7 +65,7 @@ def test_the_table_says_what_cannot_be_compared(ablation) -> None:  # type: igno
     ]
 
 
-def test_models_are_trained_and_compared(ablation, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_models_are_trained_and_compared(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for i in range(4):
         Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
@@ -87,7 +80,7 @@ def test_models_are_trained_and_compared(ablation, tmp_path: Path) -> None:  # t
     assert results[0]["cost"] == expected
 
 
-def test_blocks_begin_fresh_on_a_trained_trunk(ablation) -> None:  # type: ignore[no-untyped-def]
+def test_blocks_begin_fresh_on_a_trained_trunk() -> None:
     start = load_checkpoint(ROOT / "export" / "conv-tiny")
     trained = start.model.state_dict()
     state = ablation.trunk(ablation.candidates()["attention-glu"], start, 0)

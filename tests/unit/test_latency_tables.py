@@ -7,26 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.latency import __main__ as command
+from benchmarks.latency import suites, tables
 from s2c_deploy.bench.parity import Parity
 from s2c_deploy.bench.result import Benchmark, Measured, RowResult, Series, Throughput
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def table(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import latency_tables
-
-    return latency_tables
-
-
-@pytest.fixture
-def latency(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import latency
-
-    return latency
 
 
 def case(width: int, height: int) -> Measured:
@@ -61,20 +45,20 @@ def run(*rows: RowResult, of: Measured) -> Benchmark:
     return Benchmark(request={}, environment=environment, encoder="torch", cases=(of,), rows=rows, left_out={})
 
 
-def test_the_documents_tables_are_current(table) -> None:  # type: ignore[no-untyped-def]
-    assert len(table.DOCUMENTS) >= 4
-    for name, document in table.DOCUMENTS.items():
+def test_the_documents_tables_are_current() -> None:
+    assert len(tables.DOCUMENTS) >= 4
+    for name, document in tables.DOCUMENTS.items():
         text = document.read_text(encoding="utf-8")
-        assert table.split(text, name)[1] == table.block(name), "run: python -m benchmarks.latency_tables"
+        assert tables.split(text, name)[1] == tables.block(name), "run: python -m benchmarks.latency tables"
 
 
-def test_without_results_it_says_so(table, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    assert table.block("sizes_conv-tiny", tmp_path) == (
+def test_without_results_it_says_so(tmp_path: Path) -> None:
+    assert tables.block("sizes_conv-tiny", tmp_path) == (
         "Not measured for this version yet: `python -m benchmarks.latency sizes --bundle engines/conv-tiny`."
     )
 
 
-def test_a_table_of_results(table, latency, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_table_of_results(tmp_path: Path) -> None:
     kodak = case(768, 512)
     made = run(
         row("reference", "reference", kodak, 1.0),
@@ -83,8 +67,8 @@ def test_a_table_of_results(table, latency, tmp_path: Path) -> None:  # type: ig
         row("bad", "engine", kodak, 0.01, failure="3 symbols differ"),
         of=kodak,
     )
-    latency.write_runs("decode", [made], tmp_path)
-    text = table.block("decode_conv-tiny", tmp_path)
+    suites.write_runs("decode", [made], tmp_path)
+    text = tables.block("decode_conv-tiny", tmp_path)
     assert "| fast | 100.0 | 100.0 | 100.0 | 10.00 | 2.00 | 100 | 15.0 | stable |" in text
     assert "| reference | 1000.0 | 1000.0 | 1000.0 | 1.00 | 0.20 | 1000 | 1.5 | stable |" in text
     assert "768x512, quality 4, 2 pictures, 0.250 bpp" in text
@@ -93,68 +77,66 @@ def test_a_table_of_results(table, latency, tmp_path: Path) -> None:  # type: ig
     assert "Without times: bad (3 symbols differ)." in text
 
 
-def test_only_what_stands_between_the_markers_changes(  # type: ignore[no-untyped-def]
-    table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    readme, (start, end) = tmp_path / "README.md", table.markers("decode")
+def test_only_what_stands_between_the_markers_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme, (start, end) = tmp_path / "README.md", tables.markers("decode")
     readme.write_text(f"# Head\n{start}\nold\n{end}\ntail\n")
-    monkeypatch.setattr(table, "DOCUMENTS", {"decode": readme})
-    monkeypatch.setattr(table, "block", lambda suite: f"| {suite} |")
-    monkeypatch.setattr("sys.argv", ["latency_tables", "--check"])
+    monkeypatch.setattr(tables, "DOCUMENTS", {"decode": readme})
+    monkeypatch.setattr(tables, "block", lambda suite: f"| {suite} |")
+    monkeypatch.setattr("sys.argv", ["latency", "tables", "--check"])
     with pytest.raises(SystemExit, match="is not current"):
-        table.main()
-    monkeypatch.setattr("sys.argv", ["latency_tables"])
-    table.main()
+        command.main()
+    monkeypatch.setattr("sys.argv", ["latency", "tables"])
+    command.main()
     assert readme.read_text() == f"# Head\n{start}\n| decode |\n{end}\ntail\n"
-    monkeypatch.setattr("sys.argv", ["latency_tables", "--check"])
-    table.main()
+    monkeypatch.setattr("sys.argv", ["latency", "tables", "--check"])
+    command.main()
 
 
 START, END = "<!-- latency decode -->", "<!-- /latency decode -->"
 
 
 @pytest.mark.parametrize("text", ["", START, END + START, 2 * START, START + END.replace("decode", "sizes")])
-def test_a_document_without_its_markers_is_left_alone(  # type: ignore[no-untyped-def]
-    table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+def test_a_document_without_its_markers_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(text)
-    monkeypatch.setattr(table, "DOCUMENTS", {"decode": readme})
-    monkeypatch.setattr("sys.argv", ["latency_tables"])
+    monkeypatch.setattr(tables, "DOCUMENTS", {"decode": readme})
+    monkeypatch.setattr("sys.argv", ["latency", "tables"])
     with pytest.raises(SystemExit, match="once each"):
-        table.main()
+        command.main()
     assert readme.read_text() == text
 
 
-def test_cost_per_megapixel(latency) -> None:  # type: ignore[no-untyped-def]
+def test_cost_per_megapixel() -> None:
     small, large = case(1000, 500), case(2000, 1000)
     runs = [
         run(row("fast", "engine", small, 0.1), of=small),
         run(row("fast", "engine", large, 0.4, failure="out of memory"), of=large),
     ]
-    assert latency.sizes_table(runs).rows == (
+    assert tables.sizes_table(runs).rows == (
         ("fast", "1000x500", "100.0", "100.0", "100", "stable"),
         ("fast", "2000x1000", "out of memory", "", "", ""),
     )
 
 
-def test_speed_up_by_threads(latency) -> None:  # type: ignore[no-untyped-def]
+def test_speed_up_by_threads() -> None:
     of = case(768, 512)
     two, one = row("e, 2 threads", "engine", of, 0.1, threads=2), row("e, 1 threads", "engine", of, 0.15, threads=1)
-    assert [line[2:] for line in latency.threads_table(run(two, one, of=of)).rows] == [
+    assert [line[2:] for line in tables.threads_table(run(two, one, of=of)).rows] == [
         ("1", "150.0", "1.00", "stable"),
         ("2", "100.0", "1.50", "stable"),
     ]
 
 
-def test_the_entropy_path_leaves_out_g_s(latency) -> None:  # type: ignore[no-untyped-def]
+def test_the_entropy_path_leaves_out_g_s() -> None:
     of = case(768, 512)
-    ((_, _, *cells),) = latency.entropy_table(run(row("e", "engine", of, 0.1), of=of)).rows
+    ((_, _, *cells),) = tables.entropy_table(run(row("e", "engine", of, 0.1), of=of)).rows
     # 1,000 symbols a picture in 50 ms
     assert cells == ["50.00", "10.00", "30.00", "10.00", "50%", "0.02", "stable"]
 
 
-def test_sizes_end_where_a_row_fails(latency, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_sizes_end_where_a_row_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
 
     from s2c_deploy.bench import Request, Source
@@ -168,18 +150,18 @@ def test_sizes_end_where_a_row_fails(latency, monkeypatch: pytest.MonkeyPatch) -
         gone = {"openvino": "gone"} if of.width == 128 else {}
         return run(*(row(r.name, "engine", of, 0.1, failure=gone.get(r.name)) for r in request.rows), of=of)
 
-    monkeypatch.setattr(latency, "measured", measured)
+    monkeypatch.setattr(suites, "measured", measured)
     source = Source(name="p", pixels=np.zeros((64, 64, 3), np.uint8))
     rows = tuple(known_rows()[name] for name in ("openvino", "onnxruntime"))
     request = Request(bundle=Path(), rows=rows, left_out={}, sources=(source,))
-    assert len(list(latency.by_size(request, ["64x64", "128x128", "256x256"], None))) == 3
+    assert len(list(suites.by_size(request, ["64x64", "128x128", "256x256"], None))) == 3
     assert asked == [
         (64, ["openvino", "onnxruntime"]), (128, ["openvino", "onnxruntime"]), (256, ["onnxruntime"]),
     ]  # fmt: skip
 
 
-def test_records_of_a_suite_survive(latency, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_records_of_a_suite_survive(tmp_path: Path) -> None:
     of = case(64, 64)
     made = [run(row("e", "engine", of, 0.1), of=of), run(row("e", "engine", of, 0.2), of=of)]
-    assert latency.read_runs(latency.write_runs("sizes", made, tmp_path)) == made
+    assert suites.read_runs(suites.write_runs("sizes", made, tmp_path)) == made
     assert dataclasses.asdict(made[0])["cases"][0]["width"] == 64

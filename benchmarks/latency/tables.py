@@ -1,33 +1,27 @@
-"""The documents' latency tables, from the results of benchmarks.latency that are committed.
-
-python -m benchmarks.latency_tables            # writes each between its markers
-python -m benchmarks.latency_tables --print    # shows them
-python -m benchmarks.latency_tables --check    # exit code 1 if a document's is another
-"""
+"""The suites' tables: in Markdown, and in the documents that show them."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import s2c_deploy
-from benchmarks.latency import entropy_table, read_runs, sizes_table, threads_table
-from s2c_deploy.bench.result import Benchmark, Measured, RowResult
-from s2c_deploy.bench.tables import best_of, ranked
+from benchmarks.latency.suites import RESULTS, read_runs
+from s2c_deploy.bench.result import Benchmark, Measured, RowResult, Series
+from s2c_deploy.bench.tables import best_of, ranked, stage_means
 from s2c_deploy.files import atomic_write
 from s2c_deploy.report.table import Table, markdown
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / s2c_deploy.__version__
+ROOT = Path(__file__).resolve().parents[2]
 #: Where the table of each suite and bundle stands.
 DOCUMENTS = {
-    "decode_conv-small": ROOT / "README.md",
+    "decode_conv-small": ROOT / "docs" / "performance.md",
     "decode_conv-tiny": ROOT / "docs" / "performance.md",
     "sizes_conv-tiny": ROOT / "docs" / "performance.md",
     "threads_conv-tiny": ROOT / "docs" / "performance.md",
     "entropy_conv-tiny": ROOT / "docs" / "performance.md",
 }
+#: What happens before g_s gets its latent.
+ENTROPY_PATH = ("read", "parse", "entropy", "contexts", "latents")
 
 
 def suite_tables(suite: str, runs: Sequence[Benchmark]) -> str:
@@ -88,6 +82,64 @@ def _ratio(base: RowResult | None, case: Measured, p50: float) -> str:
     return f"{series.summary.p50 / p50:.2f}" if series else ""
 
 
+def sizes_table(runs: Sequence[Benchmark]) -> Table:
+    """Milliseconds per megapixel and peak memory of every row at every size."""
+    rows = []
+    for run in runs:
+        case = run.cases[0]
+        megapixels = case.pixels / 1e6
+        for row in run.rows:
+            series = row.of(case.name)
+            if series is None:
+                rows.append((row.name, f"{case.width}x{case.height}", row.failure or "", "", "", ""))
+                continue
+            p50 = 1e3 * series.summary.p50
+            memory = f"{row.peak_megabytes:.0f}" if row.peak_megabytes else ""
+            verdict = series.summary.unstable or "stable"
+            cells = (f"{p50:.1f}", f"{p50 / megapixels:.1f}", memory, verdict)
+            rows.append((row.name, f"{case.width}x{case.height}", *cells))
+    columns = ("row", "size", "p50 ms", "ms / megapixel", "peak MB", "verdict")
+    return Table(title="decode by size", columns=columns, rows=tuple(rows))
+
+
+def threads_table(run: Benchmark) -> Table:
+    """Speed-up over the row's own smallest thread count."""
+    rows = []
+    for case in run.cases:
+        first: dict[str, float] = {}
+        for row in sorted((r for r in run.rows if r.of(case.name)), key=lambda r: (r.description, r.threads)):
+            s = _series(row, case.name).summary
+            base = first.setdefault(row.description, s.p50)
+            times = (f"{1e3 * s.p50:.1f}", f"{base / s.p50:.2f}", s.unstable or "stable")
+            rows.append((row.name.partition(",")[0], case.name, f"{row.threads}", *times))
+    columns = ("row", "case", "threads", "p50 ms", "speed-up", "verdict")
+    return Table(title="decode by threads", columns=columns, rows=tuple(rows))
+
+
+def entropy_table(run: Benchmark) -> Table:
+    """What stands before g_s: the coder, the context networks, and what lies between."""
+    rows = []
+    for case in run.cases:
+        for row in ranked(run, case, "decode"):
+            series = _series(row, case.name)
+            means = stage_means(series)
+            path = sum(means.get(stage, 0.0) for stage in ENTROPY_PATH)
+            symbols = sum(p.symbols for p in row.parity) / len(run.cases) / len(case.pictures)
+            parts = (f"{1e3 * means.get(stage, 0.0):.2f}" for stage in ("entropy", "contexts", "latents"))
+            rates = (f"{path / sum(means.values()):.0%}", f"{symbols / path / 1e6:.2f}")
+            verdict = series.summary.unstable or "stable"
+            rows.append((row.name, case.name, f"{1e3 * path:.2f}", *parts, *rates, verdict))
+    times = ("path ms", "coder ms", "contexts ms", "latents ms")
+    columns = ("row", "case", *times, "of decode", "Msymbol/s", "verdict")
+    return Table(title="entropy path", columns=columns, rows=tuple(rows))
+
+
+def _series(row: RowResult, case: str) -> Series:
+    series = row.of(case)
+    assert series is not None
+    return series
+
+
 def block(name: str, results: Path = RESULTS) -> str:
     """What stands between a table's markers."""
     path = results / f"latency_{name}.json"
@@ -112,26 +164,16 @@ def split(text: str, name: str) -> tuple[str, str, str]:
     return before + start, between.strip("\n"), end + behind
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--print", action="store_true")
-    parser.add_argument("--check", action="store_true")
-    arguments = parser.parse_args()
+def write_documents(*, check: bool = False) -> None:
+    """Each table into its document; SystemExit for one without its markers, or which ``check`` finds not current."""
     for name, document in DOCUMENTS.items():
-        if arguments.print:
-            print(f"{block(name)}\n")
-            continue
         try:
             before, between, behind = split(document.read_text(encoding="utf-8"), name)
         except ValueError as error:
             raise SystemExit(f"{document}: {error}") from None
         if between == block(name):
             continue
-        if arguments.check:
-            raise SystemExit(f"{document} is not current: python -m benchmarks.latency_tables")
+        if check:
+            raise SystemExit(f"{document} is not current: python -m benchmarks.latency tables")
         with atomic_write(document) as temporary:
             temporary.write_text(f"{before}\n{block(name)}\n{behind}", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """How much of a picture the latent has room for: PSNR of the Karhunen-Loeve start by number of latent channels.
 
-    python -m benchmarks.latent_width --data PHOTOS --images KODAK [--preset tiny] [--out FILE.json]
+    python -m benchmarks.experiments.latent_width --data PHOTOS --images KODAK [--preset tiny] [--out FILE.json]
 
 Nothing is quantised: what is missing is what the first M principal components of 16 x 16 pixels of PHOTOS leave out of
 the pictures in KODAK.  A trained transform is not bound to these components, but to their number.

@@ -1,6 +1,6 @@
 """Seconds of an optimiser's step on a model's parameters: pytorch_optimizer's SOAP, ours, and PyTorch's Adam.
 
-    python -m benchmarks.soap [--weights export/conv] [--threads 2] [--rounds 10]
+    python -m benchmarks.experiments.soap [--weights export/conv] [--threads 2] [--rounds 10]
 
 They take turns, ten steps each, as every tenth of SOAP's turns its bases.  Gradients are random: a step's
 cost does not depend on them.

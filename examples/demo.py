@@ -1,6 +1,8 @@
-"""``make demo``: one photograph through the command line, and what came of it.
+"""One photograph through the command line at three qualities, and what came of it: the end of ``make demo``.
 
-python -m benchmarks.demo export/photographs/kodim23.png
+    python examples/demo.py export/photographs/kodim23.png
+
+Takes the bundle in engines/conv-small, which ``s2c-deploy export --variant conv`` writes.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ def _s2c(*arguments: str) -> dict[str, Any]:
 
 
 def main() -> None:
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python examples/demo.py PHOTO")
     photograph = Path(sys.argv[1])
     original = read_image(photograph).pixels
     table = Table(title=f"{photograph.name}, {original.shape[1]}x{original.shape[0]}")

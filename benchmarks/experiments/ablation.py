@@ -1,6 +1,6 @@
 """The paper's question, with our data: how much do spatial interaction and channel aggregation each matter?
 
-    python -m benchmarks.ablation --data PHOTOS --runs runs/ablation --steps 2000 [--from export/conv-tiny]
+    python -m benchmarks.experiments.ablation --data PHOTOS --runs runs/ablation --steps 2000 [--from export/conv-tiny]
         [--only MODEL,…] [--out FILE.json]
 
 Trains identity, conv, attention and hybrid with each channel aggregation, and conv with a norm before its convolution,

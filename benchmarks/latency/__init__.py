@@ -1,0 +1,1 @@
+"""Decode latency: suites that measure it, and the documents' tables of it."""

@@ -1,0 +1,97 @@
+"""Scripts of benchmarks/ on a small picture, against the codec itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import coder, cost
+from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.codec import Codec
+from s2c_deploy.entropy import gaussian_tables
+from s2c_deploy.metrics import psnr
+
+ROOT = Path(__file__).resolve().parents[2]
+Script = Callable[..., tuple[str, dict[str, Any]]]
+
+
+@pytest.fixture
+def images(tmp_path: Path, small_photograph: Pixels) -> Path:
+    (tmp_path / "images").mkdir()
+    Image.fromarray(small_photograph[:64, :128]).save(tmp_path / "images" / "small.png")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
+    """Runs a script's main; what it prints, and its JSON."""
+
+    def run(main: Callable[[], None], option: str, *arguments: object) -> tuple[str, dict[str, Any]]:
+        out = tmp_path / "out.json"
+        monkeypatch.setattr("sys.argv", ["script", *map(str, arguments), option, str(out)])
+        main()
+        return capsys.readouterr().out, json.loads(out.read_text(encoding="utf-8"))
+
+    return run
+
+
+def test_the_coder_gets_what_compress_codes(images: Path, bundle_path: Path, script: Script) -> None:
+    options = ("--images", images, "--bundle", bundle_path, "--quality", 3, "--rounds", 1)
+    told, record = script(coder.main, "--json", *options)
+    with Codec.open(bundle_path, threads=1) as codec:
+        symbols, indexes = codec.symbols(np.asarray(Image.open(images / "small.png")), 3)
+    tables = gaussian_tables()
+    assert record["workload"]["symbols"] == symbols.size
+    assert record["workload"]["skipped"] == np.mean(indexes < tables.skip_below)
+    assert record["workload"]["source"] == "1 pictures, conv-tiny, quality 3"
+    assert {row["bytes"] for row in record["rows"] if row["coder"].startswith("s2c")} == {record["rows"][0]["bytes"]}
+    assert "s2c scalar" in told
+
+
+def test_a_mosaic_has_every_picture_in_its_place() -> None:
+    lying, upright = np.full((2, 3, 3), 7, np.uint8), np.full((3, 2, 3), 9, np.uint8)
+    made = coder.mosaic([lying, upright], 5, 4)
+    assert made.shape == (4, 5, 3)
+    np.testing.assert_array_equal(made[..., 0], [[7, 7, 7, 9, 9]] * 4)
+
+
+def test_cost_of_integers(images: Path, script: Script) -> None:
+    options = ("integers", "--images", images, "--weights", ROOT / "export" / "conv-tiny", "--qualities", "1,8")
+    told, record = script(cost.main, "--out", *options)
+    (low, _), (high, _) = record["integer"]
+    assert low < high
+    np.testing.assert_allclose(record["integer"], record["float"], rtol=0.02)
+    assert record["integer"] != record["float"]
+    assert record["bd_rate"] is None
+    assert "not known from fewer than four qualities" in told
+
+
+def test_cost_of_float16(images: Path, bundle_path: Path, script: Script) -> None:
+    options = ("float16", "--images", images, "--bundle", bundle_path, "--qualities", "4", "--threads", 1)
+    told, record = script(cost.main, "--out", *options)
+    (row,) = record["rows"]
+    pixels = np.asarray(Image.open(images / "small.png"))
+    with Codec.open(bundle_path, "onnxruntime", threads=1) as codec:
+        stream = codec.compress(pixels, 4)
+        assert row["bpp_float32"] == 8 * len(stream) / (64 * 128)
+        assert row["psnr_float32"] == psnr(pixels, codec.decompress(stream))
+    assert 0 < abs(row["psnr_float32"] - row["psnr_decoded_in_float16"]) < 0.1
+    assert record["means"][0]["loss_db"] == row["psnr_float32"] - row["psnr_float16"]
+    assert "1 pictures; the gate of 0.01 dB" in told
+
+
+def test_cost_of_bfloat16(images: Path, bundle_path: Path, script: Script) -> None:
+    options = ("bfloat16", "--images", images, "--bundle", bundle_path, "--qualities", "1,3,5,8")
+    _, record = script(cost.main, "--out", *options)
+    losses = np.subtract(record["psnr"]["float32"], record["psnr"]["bfloat16"])
+    assert record["worst_loss"] == pytest.approx(losses.max())
+    assert 0 < np.abs(losses).max() < 0.5
+    assert 1 <= record["largest_difference"] < 32
+    assert np.all(np.diff(record["bpp"]) > 0)
+    assert record["bd_rate_percent"] is not None
