@@ -1,4 +1,4 @@
-"""The numbers that formats, networks, proof and coder agree on.  Another value of any of them is another format.
+"""What formats, networks, proof and coder agree on.  Another value of any of them is another format.
 
 ``verify/proof.py`` alone has limits of its own: it must not believe what the exporter believes.
 """
@@ -40,3 +40,6 @@ OPERAND_LIMIT = 2**11
 #: pixel of a picture is 3 bytes, one of a tile some 630 while its networks run (S2C-Conv `small`): 0.4 and 21 GB.
 MAX_PIXELS = 2**27
 MAX_TILE_PIXELS = 2**25
+
+#: Libraries that engines are built with; so are the folders called that hold them in a bundle.
+ENGINE_TARGETS = ("tensorrt", "tensorrt-rtx")

@@ -32,7 +32,7 @@ a folder's names (``listing``)      OSError                                     
 a bundle (``manifest``, ``npz``,    OSError, ValueError, RecursionError, MemoryError     InputError where there is none,
 ``onnx_graph``, ``inside``)                                                              BundleError, OutOfMemoryError
 an engine's library (``runtime``)   RuntimeError, ValueError, MemoryError, its own       EngineError, OutOfMemoryError
-a built engine (``engine``)         OSError, ValueError, MemoryError                     EngineError, OutOfMemoryError
+a built engine (``tensorrt``)         OSError, ValueError, MemoryError                     EngineError, OutOfMemoryError
 the C coder (``entropy``)           a status                                             BitstreamError, InputError,
                                                                                          OutOfMemoryError
 numpy in the codec (``codec``)      MemoryError                                          OutOfMemoryError

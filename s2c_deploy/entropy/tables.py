@@ -62,11 +62,13 @@ def unzigzag(number: int) -> int:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """One table: ``freqs`` uint16 [size] (escape last), ``center``, ``shift``; ``scale`` for information."""
+    """One table of frequencies."""
 
+    #: uint16 [size], the escape last.
     freqs: npt.NDArray[np.uint16]
     center: int = 0
     shift: int = 0
+    #: For information: no coder reads it.
     scale: float = 0.0
 
 
@@ -74,18 +76,21 @@ class Table:
 class FrequencyTables:
     """A set of tables, chosen per symbol by its index.
 
-    ``sizes`` uint16 [T] entries of each table, the escape included; ``freqs`` uint16 [sum of sizes], table
-    after table; ``centers`` int32 [T]; ``shifts`` uint8 [T]; ``scales`` float64 [T], which no coder reads.
-    Symbols whose index is below ``skip_below`` are zero and are not coded.  The arrays are read-only copies.
-
-    Raises :class:`BundleError` when made from anything that breaks the rules (see :meth:`validate`).
+    The arrays are read-only copies.  Raises :class:`BundleError` when made from anything that breaks the rules (see
+    :meth:`validate`).
     """
 
+    #: uint16 [T]: entries of each table, the escape included.
     sizes: npt.NDArray[np.uint16]
+    #: uint16 [sum of sizes]: table after table.
     freqs: npt.NDArray[np.uint16]
+    #: int32 [T].
     centers: npt.NDArray[np.int32]
+    #: uint8 [T].
     shifts: npt.NDArray[np.uint8]
+    #: float64 [T]: no coder reads them.
     scales: npt.NDArray[np.float64]
+    #: Symbols whose index is below are zero and are not coded.
     skip_below: int = 1
 
     def __post_init__(self) -> None:

@@ -19,17 +19,22 @@ from s2c_deploy.contract import ALIGNMENT, EXACT_LIMIT, MEAN_STEPS, SCALE_LEVELS
 from s2c_deploy.entropy.tables import FrequencyTables, gaussian_tables
 from s2c_deploy.errors import ExportError, InputError
 from s2c_deploy.export.entropy_graphs import entropy_graphs
+from s2c_deploy.export.numbers import model_numbers
 from s2c_deploy.export.parity import check_graph
 from s2c_deploy.export.precision import HalfGraphs, half_graphs
 from s2c_deploy.export.probes import full_range_probes, probe_graphs
 from s2c_deploy.export.transform_graphs import transform_graphs
 from s2c_deploy.formats.bundle import Bundle, Gains, exact_graphs, npz_bytes, open_bundle, write_bundle
 from s2c_deploy.formats.manifest import KNOWN_ANSWERS, SCHEMA_VERSION, TABLES
+from s2c_deploy.formats.numbers import check_numbers, graph_numbers
+from s2c_deploy.formats.numbers import describe as describe_numbers
+from s2c_deploy.formats.onnx_graph import OnnxGraph
 from s2c_deploy.image import read_image
 from s2c_deploy.listing import list_images
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.checkpoint import Checkpoint
 from s2c_deploy.models.model import INDEX_GAIN
+from s2c_deploy.progress import Progress, Steps, silent
 from s2c_deploy.quantize import activation_ranges, exact_model
 from s2c_deploy.quantize.integer_conv import IntegerConv
 from s2c_deploy.runtime.probe import FULL_RANGE, Comparison, Probe, probe_arrays
@@ -41,8 +46,6 @@ KNOWN_ANSWER_SIZE = (128, 192)
 
 PRECISIONS = ("float32", "float16")
 
-Progress = Callable[[str], None]
-
 
 def export_bundle(
     checkpoint: Checkpoint,
@@ -51,7 +54,7 @@ def export_bundle(
     images: Path,
     precision: str = "float32",
     io: str = "float32",
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
 ) -> Bundle:
     """Writes the bundle of a trained model to ``out`` and opens it.
 
@@ -63,40 +66,58 @@ def export_bundle(
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision: expected {', '.join(PRECISIONS)}, found {precision!r}")
+    steps = Steps(progress)  # how often the gate of FP16 measures, nobody knows before
     tables, gains = _tables_and_gains(checkpoint)
     pictures = _pictures(images)
-    ranges = checkpoint.ranges
-    if not ranges:
-        progress("calibrating on the photographs")
-        ranges = activation_ranges(checkpoint.model, pictures)
-    progress("making the entropy networks exact")
-    model = exact_model(checkpoint.model, ranges)
+    model = _exact(checkpoint, pictures, steps)
     proof = exactness_proof(model)
-    progress("writing graphs")
-    graphs = transform_graphs(model) | entropy_graphs(model)
-    for name, graph in graphs.items():
-        _describe(graph, name, checkpoint)
+    steps("writing graphs")
+    graphs = _graphs(model, checkpoint)
     files = {f"{name}.onnx": graph.SerializeToString(deterministic=True) for name, graph in graphs.items()}
-    progress("running the model on photographs")
+    described = describe_numbers(model_numbers(model, tables, gains))
+    for name in exact_graphs(checkpoint.config):
+        check_numbers(name, graph_numbers(OnnxGraph(name=name, data=files[f"{name}.onnx"]), name), described)
+    steps("running the model on photographs")
     probes = [probe_graphs(model, gains, pictures[0], quality) for quality in PARITY_QUALITIES]
     probes += [probe_graphs(model, gains, x, PARITY_QUALITIES[1]) for x in pictures[1:]]
-    parity = _gate(files, probes, exact_graphs(checkpoint.config), progress)
-    height, width = KNOWN_ANSWER_SIZE
-    answers = probe_graphs(model, gains, pictures[0][:, :, :height, :width].contiguous(), PARITY_QUALITIES[1])
-    answers |= {name + FULL_RANGE: probe for name, probe in full_range_probes(model).items()}
-    files[KNOWN_ANSWERS] = npz_bytes(probe_arrays(answers))
+    parity = _gate(files, probes, exact_graphs(checkpoint.config), steps)
+    files[KNOWN_ANSWERS] = npz_bytes(probe_arrays(_known_answers(model, gains, pictures[0])))
     files[TABLES] = npz_bytes({**tables.to_arrays(), **vars(gains)})
 
     def describe(entries: Mapping[str, object]) -> dict[str, Any]:
-        return _manifest(checkpoint, graphs, entries, parity, proof)
+        return _manifest(checkpoint, graphs, entries, parity, proof) | {"numbers": described}
 
     if precision == "float32":
         write_bundle(out, files, describe)
         return open_bundle(out)
-    half = _half(files, describe, images, io, progress)
+    half = _half(files, describe, images, io, steps)
     files |= {f"{name}.float16.onnx": m.SerializeToString(deterministic=True) for name, m in half.models.items()}
     write_bundle(out, files, lambda entries: describe(entries) | {"float16": half.report})
     return open_bundle(out)
+
+
+def _exact(checkpoint: Checkpoint, pictures: Sequence[Tensor], steps: Steps) -> S2CModel:
+    """The model with entropy networks on integers, of the ranges that were saved or, without, of these pictures."""
+    ranges = checkpoint.ranges
+    if not ranges:
+        steps("calibrating on the photographs")
+        ranges = activation_ranges(checkpoint.model, pictures)
+    steps("making the entropy networks exact")
+    return exact_model(checkpoint.model, ranges)
+
+
+def _graphs(model: S2CModel, checkpoint: Checkpoint) -> dict[str, onnx.ModelProto]:
+    graphs = transform_graphs(model) | entropy_graphs(model)
+    for name, graph in graphs.items():
+        _describe(graph, name, checkpoint)
+    return graphs
+
+
+def _known_answers(model: S2CModel, gains: Gains, picture: Tensor) -> dict[str, Probe]:
+    """Of a corner of the picture, and of the exact graphs over the full range of their inputs."""
+    height, width = KNOWN_ANSWER_SIZE
+    answers = probe_graphs(model, gains, picture[:, :, :height, :width].contiguous(), PARITY_QUALITIES[1])
+    return answers | {name + FULL_RANGE: probe for name, probe in full_range_probes(model).items()}
 
 
 def _tables_and_gains(checkpoint: Checkpoint) -> tuple[FrequencyTables, Gains]:
@@ -147,14 +168,14 @@ def _gate(
     files: Mapping[str, bytes],
     probes: Sequence[Mapping[str, Probe]],
     exact: Sequence[str],
-    progress: Progress,
+    steps: Steps,
 ) -> dict[str, Comparison]:
     """Parity of the files as written to disk, by graph."""
     parity = {}
     with tempfile.TemporaryDirectory() as folder:
         for file, data in files.items():
             name = Path(file).stem
-            progress(f"checking {name}")
+            steps(f"checking {name}")
             path = Path(folder) / file
             path.write_bytes(data)
             parity[name] = check_graph(name, path, list(probes), exact=name in exact)
@@ -166,14 +187,14 @@ def _half(
     describe: Callable[[dict[str, dict[str, object]]], dict[str, Any]],
     images: Path,
     io: str,
-    progress: Progress,
+    steps: Steps,
 ) -> HalfGraphs:
     """The FP16 graphs, made and measured on the bundle as it would be without them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "float32"
         write_bundle(path, files, describe)
         pictures = [read_image(file).pixels for file in list_images(images)]
-        return half_graphs(open_bundle(path), pictures, io=io, progress=progress)
+        return half_graphs(open_bundle(path), pictures, io=io, progress=lambda _done, _total, step: steps(step))
 
 
 def _pictures(images: Path) -> list[Tensor]:

@@ -36,9 +36,11 @@ _MOST_LAYERS, _MOST_WIDTH = 16, 64
 
 @dataclass(frozen=True, kw_only=True)
 class Adapted:
-    """state: our names to tensors as found; z_tables: one per hyper-latent channel, from a factorised prior."""
+    """Tensors of another code base under this one's names."""
 
+    #: Our names to tensors as found.
     state: dict[str, Tensor]
+    #: One per hyper-latent channel, from a factorised prior.
     z_tables: tuple[Table, ...] = ()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from s2c_deploy.entropy.tables import Table
 from s2c_deploy.errors import ExportError, InputError, OutOfMemoryError
+from s2c_deploy.files import status_of
 from s2c_deploy.inside import read_file
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.adapters import adapt, read_tensors
@@ -41,18 +43,37 @@ _MOST_LISTED = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A float model in evaluation mode, its ranges by name, its recipe, and the SHA-256 of its tensors.
-
-    ranges is empty where none were saved: then the exporter calibrates.  z_tables: one per hyper-latent channel, or
-    none where the Gaussian tables serve.
-    """
+    """A float model in evaluation mode, and what was saved with it."""
 
     config: ModelConfig
     model: S2CModel
+    #: Of activations, by name; empty where none were saved: then the exporter calibrates.
     ranges: Mapping[str, Tensor]
     recipe: Mapping[str, Any]
+    #: Of the tensors.
     sha256: str
+    #: One per hyper-latent channel, or none where the Gaussian tables serve.
     z_tables: tuple[Table, ...] = ()
+
+
+def open_checkpoint(source: Path, *, variant: str, preset: str | None, lmbda: float | None) -> Checkpoint:
+    """A trained model from its folder, or from one file, which does not say what model it is.
+
+    variant, lmbda: of a file's model, the latter where it was trained for one trade-off; preset: of a file's model,
+    tiny if None, and what a folder must hold, if it is given.  Errors as of the two functions below; InputError for
+    a folder of another preset.
+    """
+    status_of(source)  # what the system will not look at
+    if os.path.isfile(source):
+        config = model_config(variant, preset or "tiny", lmbdas=None if lmbda is None else (lmbda,))
+        return load_file_checkpoint(source, config)
+    checkpoint = load_checkpoint(source)
+    if preset is not None and checkpoint.config.preset != preset:
+        raise InputError(
+            f"{source}: expected weights of preset {preset}, found {checkpoint.config.preset}",
+            hint="leave --preset out, or name a folder of such weights with --weights",
+        )
+    return checkpoint
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

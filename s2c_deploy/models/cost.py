@@ -14,10 +14,12 @@ from s2c_deploy.presets import ModelConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TransformCost:
-    """parameters: count; kmac_per_pixel: thousand multiply-accumulates per pixel of the image."""
+    """Size and arithmetic of one transform."""
 
     name: str
+    #: Their count.
     parameters: int
+    #: Thousand multiply-accumulates per pixel of the image.
     kmac_per_pixel: float
 
 

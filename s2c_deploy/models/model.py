@@ -89,11 +89,15 @@ def _bits_at(distance: Tensor, sigma: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOutput:
-    """x_hat, B x 3 x H x W (unclipped); y_hat, B x M x H/16 x W/16, before the inverse gain; bits per sample, B."""
+    """What the model makes of a batch of B pictures."""
 
+    #: B x 3 x H x W, unclipped.
     x_hat: Tensor
+    #: B x M x H/16 x W/16, before the inverse gain.
     y_hat: Tensor
+    #: Per sample, B.
     bits_y: Tensor
+    #: Per sample, B.
     bits_z: Tensor
 
     @property

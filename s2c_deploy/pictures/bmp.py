@@ -23,17 +23,21 @@ _D65 = (0.3127, 0.3290)
 
 @dataclass(frozen=True, kw_only=True)
 class BmpColour:
-    """icc: an embedded profile; linked: the profile is another file; chromaticities and gammas (2.2, not 1/2.2):
-    of a calibrated picture, where given; hidden_alpha: there is a 16-bit alpha mask, which Pillow drops; damaged:
-    there is a profile that cannot be read; too_large: it has more bytes than the limit.
-    """
+    """What a BMP says of its colours."""
 
+    #: An embedded profile.
     icc: bytes | None = None
+    #: The profile is another file.
     linked: bool = False
+    #: Of a calibrated picture, where given.
     chromaticities: Chromaticities | None = None
+    #: Of a calibrated picture, where given: 2.2, not 1/2.2.
     gammas: tuple[float, float, float] | None = None
+    #: There is a 16-bit alpha mask, which Pillow drops.
     hidden_alpha: bool = False
+    #: There is a profile that cannot be read.
     damaged: bool = False
+    #: The profile has more bytes than the limit.
     too_large: bool = False
 
 

@@ -33,13 +33,15 @@ class TooManyPartsError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Jpeg:
-    """icc, exif: as they are, the latter without ``Exif\\0\\0``; damaged: names of those that cannot be put together;
-    pixels: the file without comments and application segments, but those that say how colours are coded.
-    """
+    """What a JPEG's segments hold."""
 
+    #: The embedded profile, as it is.
     icc: bytes | None
+    #: The EXIF block, as it is but without ``Exif\0\0`` in front.
     exif: bytes | None
+    #: What has parts that cannot be put together, by name.
     damaged: tuple[str, ...]
+    #: The file without comments and application segments, but those that say how colours are coded.
     pixels: BinaryIO
 
 

@@ -35,13 +35,15 @@ _KEEP_PIXELS = "--drop-icc leaves it out"
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """icc: an RGB profile; exif: a TIFF block, its orientation 1; orientation: what it was; left_out: in words, what
-    the file says but cannot be kept.
-    """
+    """What is kept of what a picture's file says beside its pixels."""
 
+    #: An RGB profile.
     icc: bytes | None
+    #: A TIFF block, its orientation 1.
     exif: bytes | None
+    #: What it was.
     orientation: int
+    #: In words: what the file says but cannot be kept.
     left_out: tuple[str, ...]
 
 

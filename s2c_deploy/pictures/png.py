@@ -35,28 +35,34 @@ class ProfileTooLargeError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Png:
-    """What a PNG's chunks say.
+    """What a PNG's chunks say."""
 
-    width, height: pixels; depth: bits a sample; grey: with or without alpha; frames: 1 for a still picture; key:
-    the transparent grey level or colour, in the file's own samples; cicp: primaries, transfer, matrix, full-range
-    flag; gamma: of the file, 0.45455 for a display's 2.2; chromaticities: white, red, green, blue, x and y each;
-    icc, exif: as they are; damaged: names of chunks about colour or EXIF that cannot be read; parts: what
-    of ``file`` Pillow need see.
-    """
-
+    #: In pixels.
     width: int
+    #: In pixels.
     height: int
+    #: Bits a sample.
     depth: int
+    #: With or without alpha.
     grey: bool
+    #: 1 for a still picture.
     frames: int
+    #: The transparent grey level or colour, in the file's own samples.
     key: tuple[int, ...] | None
+    #: Primaries, transfer, matrix, full-range flag.
     cicp: tuple[int, int, int, int] | None
     srgb: bool
+    #: Of the file: 0.45455 for a display's 2.2.
     gamma: float | None
+    #: White, red, green, blue: x and y each.
     chromaticities: tuple[float, ...] | None
+    #: The embedded profile, as it is.
     icc: bytes | None
+    #: The EXIF block, as it is.
     exif: bytes | None
+    #: Names of chunks about colour or EXIF that cannot be read.
     damaged: tuple[str, ...]
+    #: What of ``file`` Pillow need see.
     parts: Parts
     file: BinaryIO
 

@@ -17,14 +17,16 @@ _MAX_DIRECTORIES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """kind: the type of its values; size: of all of them in bytes; field: 4 or, in BigTIFF, 8 bytes: the values if
-    they fit, else their place; field_at: where in the file the field is.
-    """
+    """One entry of a TIFF's directory."""
 
     tag: int
+    #: The type of its values.
     kind: int
+    #: Of all its values, in bytes.
     size: int
+    #: 4 or, in BigTIFF, 8 bytes: the values if they fit, else their place.
     field: bytes
+    #: Where in the file the field is.
     field_at: int
 
 

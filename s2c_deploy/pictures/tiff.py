@@ -38,11 +38,11 @@ _PLAIN_BLACK_WHITE = (0, 255, 128, 255, 128, 255)
 
 @dataclass(frozen=True, kw_only=True)
 class Tiff:
-    """patches: by place, the bytes with which Pillow reads the file rightly; inverted: these say "black is zero" of a
-    picture in which white is.
-    """
+    """What Pillow needs to read a TIFF rightly."""
 
+    #: By place, the bytes to put there.
     patches: dict[int, bytes]
+    #: The patches say "black is zero" of a picture in which white is.
     inverted: bool
 
     def open(self, file: BinaryIO) -> BinaryIO:

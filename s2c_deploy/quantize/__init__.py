@@ -1,4 +1,4 @@
-"""Float entropy networks to exact-integer networks (DESIGN section 3)."""
+"""Float entropy networks to exact-integer networks (docs/entropy.md)."""
 
 from s2c_deploy.quantize.calibrate import activation_ranges, exact_model, exact_twin
 

@@ -28,9 +28,11 @@ MAX_SHIFT = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """How a tensor is held: exponents, float32 of C channels (integers), and the largest magnitude of its integers."""
+    """How a tensor is held in integers."""
 
+    #: float32 of C channels; whole numbers.
     exponents: Tensor
+    #: The largest magnitude of its integers.
     limit: int
 
 
@@ -46,11 +48,15 @@ def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class IntegerWeights:
-    """weights: one O x I x k x k per input; bias (with the rounding half): O; shifts k: O; bound: O, below 2^24."""
+    """A layer in integers."""
 
+    #: One O x I x k x k per input.
     weights: tuple[Tensor, ...]
+    #: O, with the rounding half.
     bias: Tensor
+    #: Of bits, O.
     shifts: Tensor
+    #: The largest sum, O; below 2^24.
     bound: Tensor
 
 

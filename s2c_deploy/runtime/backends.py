@@ -14,13 +14,17 @@ from s2c_deploy.runtime.runner import Runner
 
 @dataclass(frozen=True, kw_only=True)
 class _Backend:
-    """modules: all that it imports; distributions: that provide the first of them; extra: that installs it; gpu:
-    whether it runs on one; engines: whether it runs built engines, rather than .onnx files."""
+    """What a backend needs to run."""
 
+    #: All that it imports.
     modules: tuple[str, ...]
+    #: Those that provide the first of the modules.
     distributions: tuple[str, ...]
+    #: The extra of this package that installs it.
     extra: str
+    #: It runs on a GPU.
     gpu: bool = False
+    #: It runs built engines, rather than .onnx files.
     engines: bool = False
 
 
@@ -52,11 +56,14 @@ _NO_GPU = "it needs an NVIDIA GPU, and the CUDA driver shows none; use onnxrunti
 
 @dataclass(frozen=True, kw_only=True)
 class BackendStatus:
-    """version: of the installed package, or None; usable: it can run graphs here; advice: what to do if not."""
+    """Whether a backend can run here."""
 
     name: str
+    #: Of the installed package, or None.
     version: str | None
+    #: It can run graphs here.
     usable: bool
+    #: What to do if not.
     advice: str
 
 

@@ -110,11 +110,12 @@ class OpenVinoRunner(Runner):
 
 @dataclass(frozen=True, kw_only=True)
 class _Compiled:
-    """A compiled model; idle: its requests that no thread is using, which any may take from and put back to."""
+    """A compiled model."""
 
     model: Any
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    #: Its requests that no thread is using; any may take one from here, and puts it back.
     idle: deque[Any]
 
 

@@ -34,10 +34,13 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """largest: worst relative difference; differing: values that differ at all; failure: a sentence, or None."""
+    """What a graph computed, against what it should have."""
 
+    #: The worst relative difference.
     largest: float
+    #: Values that differ at all.
     differing: int
+    #: A sentence, or None.
     failure: str | None
 
 

@@ -27,10 +27,12 @@ PIXELS = "pixels"
 
 @dataclass(frozen=True, kw_only=True)
 class TensorSpec:
-    """name; shape, with None where a dimension is dynamic; dtype: float32 but for an engine's outputs in bytes."""
+    """An input or output of a graph."""
 
     name: str
+    #: With None where a dimension is dynamic.
     shape: tuple[int | None, ...]
+    #: float32 but for an engine's outputs in bytes.
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
 
     def admits(self, shape: tuple[int, ...]) -> bool:
@@ -55,10 +57,11 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 class CallTimes(NamedTuple):
-    """Seconds of one call on a device: from its first copy to its last by the device's clock; and until the host had
-    enqueued it.  Where the second is the larger, the device waits for the host."""
+    """Seconds of one call on a device.  Where ``enqueue`` is the larger, the device waits for the host."""
 
+    #: From its first copy to its last, by the device's clock.
     device: float
+    #: Until the host had enqueued it.
     enqueue: float
 
 

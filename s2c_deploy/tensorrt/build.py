@@ -34,25 +34,29 @@ COMPUTE_CAPABILITIES = ("8.6", "8.9", "12.0")
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Where a run of builds is: engine ``number`` of ``total``, its graph and compute capability, the library's phase
-    (empty where it reports none), seconds since this engine's start."""
+    """Where a run of builds is."""
 
+    #: Of this engine, from 1.
     number: int
+    #: How many engines there are to build.
     total: int
     graph: str
     compute_capability: str
+    #: The library's; empty where it reports none.
     phase: str = ""
+    #: Since this engine's start.
     seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """One engine; seconds: of building, 0 where one that was there is still good; checked: the picture sizes at which
-    it gave its known answers, or why it was not asked."""
+    """One engine."""
 
     path: Path
     identity: Identity
+    #: Of building; 0 where one that was there is still good.
     seconds: float
+    #: The picture sizes at which it gave its known answers, or why it was not asked.
     checked: str = "not now"
 
 

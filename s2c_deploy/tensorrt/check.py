@@ -27,9 +27,11 @@ Answers = Mapping[str, FloatArray]
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """sizes: pictures whose answers were asked for; failure: the first wrong value, or None."""
+    """What an engine said when it was asked its known answers."""
 
+    #: Pictures whose answers were asked for.
     sizes: tuple[str, ...]
+    #: The first wrong value, or None.
     failure: str | None
 
 

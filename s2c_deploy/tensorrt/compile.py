@@ -25,44 +25,49 @@ _SPECIAL_TACTICS = ("JIT_CONVOLUTIONS", "EDGE_MASK_CONVOLUTIONS")
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """How to build; the shape of one graph's inputs apart.
+    """How to build; the shapes of one graph's inputs apart."""
 
-    compute_capability: "8.6", for libraries that build without the GPU; memory_limit: bytes of workspace, or None for
-    the library's own; hardware_compatibility: "none" or a level of the library; version_compatible: later versions of
-    the library may load the engine; timing_cache: bytes of an earlier build of this user on this GPU; tactics: one of
-    TACTICS.
-    """
-
+    #: "8.6", for libraries that build without the GPU.
     compute_capability: str | None = None
+    #: Bytes of workspace, or None for the library's own.
     memory_limit: int | None = None
+    #: "none" or a level of the library.
     hardware_compatibility: str = "none"
+    #: Later versions of the library may load the engine.
     version_compatible: bool = False
+    #: Bytes of an earlier build of this user on this GPU.
     timing_cache: bytes = b""
+    #: One of TACTICS.
     tactics: str = "any"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """name; data: the .onnx file; profiles: per profile, input to its min, opt and max shape; half: the graph is typed
-    in FP16, but for the nodes named in float32_nodes; uint8_outputs: that the engine sends as bytes if the library
-    can."""
+    """One graph to build an engine of."""
 
     name: str
+    #: The .onnx file.
     data: bytes
+    #: Per profile: input to its min, opt and max shape.
     profiles: Sequence[Mapping[str, tuple[Shape, Shape, Shape]]]
+    #: The graph is typed in FP16, but for the nodes named in ``float32_nodes``.
     half: bool = False
     float32_nodes: Collection[str] = ()
+    #: Those that the engine sends as bytes if the library can.
     uint8_outputs: Collection[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """engine: what other loaders open, as it is; flags: what it was built with; log: every message of the builder."""
+    """A built engine."""
 
+    #: What other loaders open, as it is.
     engine: bytes
     timing_cache: bytes
+    #: What it was built with.
     flags: tuple[str, ...]
     seconds: float
+    #: Every message of the builder.
     log: tuple[str, ...] = field(repr=False)
 
 

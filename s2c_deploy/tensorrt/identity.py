@@ -19,29 +19,34 @@ MAX_SIDECAR_BYTES = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """One engine.
+    """One engine: what it was built from, with what, and for what."""
 
-    bundle: its name, for people; fingerprint, graph, graph_sha256: of what was built; target, library_version: with
-    what; compute_capability, os: for what; gpu, driver: of the machine that built it, None where it had none;
-    precision: float32 or float16; profiles: "MIN_OPT_MAX" each, in the engine's order; flags; sha256, size: of the
-    engine's bytes.
-    """
-
+    #: Its name, for people.
     bundle: str
+    #: Of the bundle.
     fingerprint: str
     graph: str
+    #: Of the .onnx file.
     graph_sha256: str
+    #: The library.
     target: str
     library_version: str
+    #: What it was built for, as is ``os``.
     compute_capability: str
     os: str
+    #: Of the machine that built it; None where it had none.
     gpu: str | None
+    #: Of that machine; None where it had none.
     driver: str | None
+    #: float32 or float16.
     precision: str
+    #: "MIN_OPT_MAX" each, in the engine's order.
     profiles: tuple[str, ...]
     flags: tuple[str, ...]
     hardware_compatibility: str
+    #: Of the engine's bytes.
     sha256: str
+    #: Of the engine, in bytes.
     size: int
 
     def to_json(self) -> str:

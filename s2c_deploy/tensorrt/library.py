@@ -9,31 +9,32 @@ from dataclasses import dataclass
 from importlib import import_module, metadata, util
 from typing import Any
 
+from s2c_deploy.contract import ENGINE_TARGETS
 from s2c_deploy.errors import DependencyError, EngineError, InputError
 
 #: Target: (module, extra that installs it, its name in engine files).
-_TARGETS = {"tensorrt": ("tensorrt", "tensorrt", "trt"), "tensorrt-rtx": ("tensorrt_rtx", "rtx", "rtx")}
-TARGETS = tuple(_TARGETS)
+_TARGETS = dict(zip(ENGINE_TARGETS, (("tensorrt", "tensorrt", "trt"), ("tensorrt_rtx", "rtx", "rtx")), strict=True))
+TARGETS = ENGINE_TARGETS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
-    """One of the two libraries, and its features.
-
-    strongly_typed: precision comes from the graph's types (10 and later; else from flags, layer by layer);
-    compute_capabilities: those it can build for without such a GPU, as "8.6" (TensorRT-RTX), or none: for the GPU at
-    hand only; progress: it reports the phases of a build; timing_cache: tactics are timed, and timings can be kept;
-    hardware_compatibility: levels beside "none".
-    """
+    """One of the two libraries, and its features."""
 
     target: str
     module: Any
     version: str
+    #: Its name in engine files.
     tag: str
+    #: Precision comes from the graph's types (10 and later), else from flags, layer by layer.
     strongly_typed: bool
+    #: Those that it builds for without such a GPU, as "8.6"; none: for the GPU at hand only.
     compute_capabilities: tuple[str, ...]
+    #: It reports the phases of a build.
     progress: bool
+    #: Tactics are timed, and timings can be kept.
     timing_cache: bool
+    #: Levels beside "none".
     hardware_compatibility: tuple[str, ...]
 
 

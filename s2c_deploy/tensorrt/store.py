@@ -23,19 +23,18 @@ from s2c_deploy.errors import (
     EngineError,
     ForeignEngineError,
     OutOfMemoryError,
-    StaleEngineError,
     TamperedEngineError,
     TruncatedEngineError,
 )
 from s2c_deploy.formats.bundle import Bundle
 from s2c_deploy.host import Host
 from s2c_deploy.inside import names_in, read_file, remove_file, size_of, write_file
+from s2c_deploy.tensorrt.fitness import REBUILD, check_current, check_host
 from s2c_deploy.tensorrt.identity import Identity, read_identity
 from s2c_deploy.tensorrt.library import TARGETS, Library, quiet
 from s2c_deploy.tensorrt.trust import Trust
 
 ENGINE, SIDECAR, LOG = ".engine", ".json", ".log"
-_REBUILD = "build it again: s2c-deploy build"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +47,12 @@ class VerifiedEngine:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One engine file as found; identity as its sidecar says, or None; problem: why it cannot be used, or None."""
+    """One engine file as found."""
 
     path: Path
+    #: As its sidecar says, or None.
     identity: Identity | None
+    #: Why it cannot be used, or None.
     problem: EngineError | None
 
     @property
@@ -151,14 +152,14 @@ class EngineStore:
                     continue
                 if sha256 is not None and identity.sha256 != sha256:
                     continue
-                self._check_wanted(path, identity)
+                self._check_fits(path, identity)
                 return VerifiedEngine(identity=identity, data=self._read(path, identity))
             except EngineError as error:
                 problems.append(error)
         if problems:
             # Of several that fail, one that was meant for this machine says more than one for another.
             raise min(problems, key=lambda error: isinstance(error, ForeignEngineError))
-        raise EngineError(f"no {target} engine of {graph} in {self.bundle.path} at {precision}", hint=_REBUILD)
+        raise EngineError(f"no {target} engine of {graph} in {self.bundle.path} at {precision}", hint=REBUILD)
 
     def precisions(self, graph: str, *, target: str) -> set[str]:
         """Those that a graph's engines claim to have been built in; nothing is checked."""
@@ -184,7 +185,7 @@ class EngineStore:
         identity = problem = None
         try:
             identity = self._claimed(path)
-            self._check_wanted(path, self._trusted(path))
+            self._check_fits(path, self._trusted(path))
             if thorough:
                 self._read(path, identity)
             else:
@@ -223,7 +224,7 @@ class EngineStore:
         """What the sidecar says; nothing that anybody could not have written."""
         sidecar = _beside(path, SIDECAR)
         if sidecar.name not in dict(names_in(self.bundle.path, *self._parts(path)[:-1])):
-            raise ForeignEngineError(f"{path}: expected its identity in {sidecar.name}, found none", hint=_REBUILD)
+            raise ForeignEngineError(f"{path}: expected its identity in {sidecar.name}, found none", hint=REBUILD)
         return read_identity(self.bundle.path, *self._parts(sidecar))
 
     def _unlink(self, path: Path) -> None:
@@ -250,7 +251,7 @@ class EngineStore:
         _check_length(path, len(data), identity)
         digest = hashlib.sha256(data).hexdigest()
         if digest != identity.sha256:
-            raise TamperedEngineError(f"{path}: expected SHA-256 {identity.sha256}, found {digest}", hint=_REBUILD)
+            raise TamperedEngineError(f"{path}: expected SHA-256 {identity.sha256}, found {digest}", hint=REBUILD)
         return data
 
     def _trusted(self, path: Path) -> Identity:
@@ -261,51 +262,23 @@ class EngineStore:
             raise ForeignEngineError(
                 f"{path}: expected an engine that this user built, found no record of {claimed.sha256[:16]}… in "
                 f"{self.trust.folder}",
-                hint=f"an engine is a program: {_REBUILD}",
+                hint=f"an engine is a program: {REBUILD}",
             )
         if known != claimed:
-            raise TamperedEngineError(f"{path}: its sidecar says {_differences(known, claimed)}", hint=_REBUILD)
+            raise TamperedEngineError(f"{path}: its sidecar says {_differences(known, claimed)}", hint=REBUILD)
         folder = (path.parent.parent.name, path.parent.name)
         if folder != (known.target, known.graph):
             raise TamperedEngineError(
                 f"{path}: expected an engine of {folder[1]} for {folder[0]}, found one of {known.graph} for "
                 f"{known.target}",
-                hint=_REBUILD,
+                hint=REBUILD,
             )
         return known
 
-    def _check_wanted(self, path: Path, found: Identity) -> None:
-        """Stale and foreign: what an engine was built from and for, against this bundle, versions and host."""
-        self._check_current(path, found)
-        host = self.host
-        if host is None:
-            return
-        if found.os != host.os:
-            raise ForeignEngineError(f"{path}: expected an engine for {host.os}, found {found.os}", hint=_REBUILD)
-        if host.compute_capability is not None and not _runs_on(found, host):
-            raise ForeignEngineError(
-                f"{path}: expected an engine for {host.gpu} (compute capability {host.compute_capability}), "
-                f"found one for {found.gpu or 'any GPU'} of {found.compute_capability}",
-                hint=_REBUILD,
-            )
-
-    def _check_current(self, path: Path, found: Identity) -> None:
-        checks = [("bundle fingerprint", self.bundle.fingerprint.hex(), found.fingerprint)]
-        if found.graph in self.bundle.manifest["graphs"]:
-            if found.precision == "float16" and "float16" not in self.bundle.manifest:
-                raise StaleEngineError(f"{path}: expected float32, as the bundle has it, found FP16", hint=_REBUILD)
-            file = self.bundle.graph(found.graph, found.precision).name
-            checks.append((f"SHA-256 of {file}", self.bundle.manifest["files"][file]["sha256"], found.graph_sha256))
-        else:
-            checks.append(("graph", "one of the bundle's", found.graph))
-        if found.target in self.versions:
-            installed, built = self.versions[found.target], found.library_version
-            if "VERSION_COMPATIBLE" in found.flags:
-                installed, built = (version.split(".")[0] for version in (installed, built))
-            checks.append((f"{found.target} version", installed, built))
-        for what, expected, value in checks:
-            if expected != value:
-                raise StaleEngineError(f"{path}: {what}: expected {expected}, found {value}", hint=_REBUILD)
+    def _check_fits(self, path: Path, found: Identity) -> None:
+        check_current(path, found, self.bundle, self.versions)
+        if self.host is not None:
+            check_host(path, found, self.host)
 
 
 def deserialize(library: Library, runtime: Any, engine: VerifiedEngine) -> Any:
@@ -323,15 +296,6 @@ def deserialize(library: Library, runtime: Any, engine: VerifiedEngine) -> Any:
     return loaded
 
 
-def _runs_on(found: Identity, host: Host) -> bool:
-    mine, built = (tuple(map(int, str(cc).split("."))) for cc in (host.compute_capability, found.compute_capability))
-    if found.hardware_compatibility == "ampere_plus":
-        return mine >= (8, 0)
-    if found.hardware_compatibility == "same_compute_capability" or found.gpu is None:
-        return mine == built
-    return mine == built and host.gpu == found.gpu
-
-
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
@@ -339,13 +303,13 @@ def _beside(path: Path, suffix: str) -> Path:
 def _unreadable(path: Path, error: OSError) -> EngineError:
     """What is no regular file was put there; what cannot be read may still be an engine."""
     kind = TamperedEngineError if "expected a regular file" in str(error.strerror) else EngineError
-    return kind(f"{path}: {error.strerror}", hint=_REBUILD)
+    return kind(f"{path}: {error.strerror}", hint=REBUILD)
 
 
 def _check_length(path: Path, size: int, identity: Identity) -> None:
     if size != identity.size:
         kind = TruncatedEngineError if size < identity.size else TamperedEngineError
-        raise kind(f"{path}: expected {identity.size} bytes, found {size}", hint=_REBUILD)
+        raise kind(f"{path}: expected {identity.size} bytes, found {size}", hint=REBUILD)
 
 
 def _differences(known: Identity, claimed: Identity) -> str:

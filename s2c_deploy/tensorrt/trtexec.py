@@ -21,11 +21,13 @@ TOOLS = {"8.6": "trtexec", "10": "trtexec", "11": "trtexec", "rtx": "tensorrt_rt
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """One graph's commands, as arguments of a process: build writes the engine, time runs it at the typical size."""
+    """One graph's commands, as arguments of a process."""
 
     graph: str
     precision: str
+    #: Writes the engine.
     build: tuple[str, ...]
+    #: Runs it at the typical size.
     time: tuple[str, ...]
 
     def text(self) -> str:

@@ -40,11 +40,14 @@ States = list[list[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class PictureCache:
-    """pixels: flat uint8 memory map; shapes: (height, width) of every picture, in the order of ``names``."""
+    """Decoded pictures, one after another."""
 
+    #: A flat uint8 memory map.
     pixels: npt.NDArray[np.uint8]
     names: tuple[str, ...]
+    #: (height, width) of every picture, in the order of ``names``.
     shapes: tuple[tuple[int, int], ...]
+    #: Where each picture begins in ``pixels``.
     offsets: tuple[int, ...]
 
     def picture(self, i: int) -> npt.NDArray[np.uint8]:

@@ -34,10 +34,13 @@ from s2c_deploy.train.validation import rate_distortion
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """step: how many steps the run has made; finished: all of them; validation: per step and quality, so far."""
+    """How far a run came."""
 
+    #: How many steps it has made.
     step: int
+    #: That is all of them.
     finished: bool
+    #: Per step and quality, so far.
     validation: list[Row]
 
 

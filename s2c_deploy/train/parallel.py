@@ -44,6 +44,13 @@ class Processes:
         return values[0]
 
 
+def choose_device(device: str) -> str:
+    """``auto`` is a GPU where PyTorch finds one, else the CPU; any other name stays."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def check_device(device: str) -> None:
     """InputError unless tensors can be made on it."""
     try:

@@ -12,39 +12,44 @@ from s2c_deploy.train.optimizer import OPTIMIZERS
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """steps: optimiser steps in all.  Fractions below are of these.
+    """What a run is asked to do.  Fractions are of all its steps."""
 
-    batch, crop: crops per step (of all processes together) and their side in pixels; from ``last_crop_from`` on the
-    side is ``last_crop`` and the batch smaller, so that a step costs the same.
-    optimizer: soap or adam.
-    learning_rate: held after ``warmup`` steps until ``decay_from``, then falls to ``final_rate`` along a cosine.
-    entropy_steps: so many steps at first train the entropy model alone, on the transforms as they begin.
-    exact_from: from here on the entropy networks compute in the exact integers that are shipped (1: never).
-    lmbda_weight: a sample's loss is divided by lmbda^lmbda_weight, so that no quality level outshouts the others.
-    bfloat16: autocast until integers begin; pays where the processor multiplies bfloat16 in hardware.
-    save_every, validate_every: steps between saved states and between looks at the held-out pictures.
-    """
-
+    #: Optimiser steps in all.
     steps: int
+    #: soap or adam.
     optimizer: str = "soap"
+    #: Crops per step, of all processes together.
     batch: int = 8
+    #: Their side in pixels.
     crop: int = 128
+    #: Their side at the end; the batch is smaller then, so that a step costs the same.
     last_crop: int = 256
+    #: Fraction from which the crops have that side.
     last_crop_from: float = 0.9
+    #: Held from the end of the warm-up until ``decay_from``.
     learning_rate: float = 5e-4
+    #: Where it falls to, along a cosine.
     final_rate: float = 1e-5
+    #: Steps in which it rises.
     warmup: int = 200
+    #: Fraction from which it falls.
     decay_from: float = 0.4
+    #: So many steps at first train the entropy model alone, on the transforms as they begin.
     entropy_steps: int = 0
+    #: Fraction from which the entropy networks compute in the exact integers that ship (1: never).
     exact_from: float = 0.85
     clip: float = 1.0
     ema_decay: float = 0.999
+    #: A sample's loss is divided by lmbda^lmbda_weight, so that no quality level outshouts the others.
     lmbda_weight: float = 0.5
     seed: int = 0
     device: str = "cpu"
+    #: Autocast until integers begin; pays where the processor multiplies bfloat16 in hardware.
     bfloat16: bool = False
     compiled: bool = False
+    #: Steps between saved states.
     save_every: int = 500
+    #: Steps between looks at the held-out pictures.
     validate_every: int = 5000
 
     def __post_init__(self) -> None:

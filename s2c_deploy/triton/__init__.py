@@ -1,1 +1,1 @@
-"""Bundles into other people's systems: Triton model repositories, trtexec command lines.  No torch, and no engine."""
+"""Bundles as a Triton model repository.  No torch, and no engine."""

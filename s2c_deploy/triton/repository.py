@@ -50,18 +50,19 @@ MODELS = tuple(_MODELS)
 
 @dataclass(frozen=True, kw_only=True)
 class TritonOptions:
-    """How the models run.
+    """How the models run.  InputError for values that cannot be."""
 
-    backend: as ``Codec.open`` takes it; instances: processes per model, each with a codec of its own; threads: of each,
-    0 lets the engine choose; quality: where a request names none; max_pixels: larger pictures are errors; copy: the
-    bundle into each model, else its absolute path is written down.  InputError for values that cannot be.
-    """
-
+    #: As ``Codec.open`` takes it.
     backend: str = "auto"
+    #: Processes per model, each with a codec of its own.
     instances: int = 1
+    #: Of each; 0 lets the engine choose.
     threads: int = 0
+    #: Where a request names none.
     quality: float = 4
+    #: Larger pictures are errors.
     max_pixels: int = MAX_TILE_PIXELS
+    #: The bundle into each model; else its absolute path is written down.
     copy: bool = True
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ symbol on the decoder's way is compared with the encoder's.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -18,6 +18,7 @@ from s2c_deploy.codec.tiles import to_network
 from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
 from s2c_deploy.errors import BitstreamError, EngineError
 from s2c_deploy.formats.bundle import Bundle, exact_graphs
+from s2c_deploy.progress import Progress, Steps, silent
 from s2c_deploy.runtime import GPU_BACKENDS, Runner
 from s2c_deploy.runtime.probe import first_failure
 
@@ -26,11 +27,13 @@ Graphs = Mapping[str, Runner]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One way to run an engine: threads; for PyTorch also its memory layout and whether oneDNN is used."""
+    """One way to run an engine."""
 
     backend: str
     threads: int = 1
+    #: Memory layout, of PyTorch only.
     channels_last: bool = False
+    #: Whether PyTorch uses oneDNN.
     onednn: bool = True
 
     def __str__(self) -> str:
@@ -52,18 +55,18 @@ def settings_for(backends: Sequence[str]) -> list[Setting]:
 
 @dataclass(kw_only=True)
 class Agreement:
-    """What decoding one engine's streams with a setting gave, summed over streams.
-
-    differing_outputs: indexes and means that differ, of ``outputs``, when the decoder is shown the right symbols;
-    differing_symbols: symbols, and failed: streams, that really decoding them got wrong.
-    """
+    """What decoding one engine's streams with a setting gave, summed over streams."""
 
     encoder: str
     decoder: str
     streams: int = 0
+    #: Indexes and means that the decoder derived when it was shown the right symbols.
     outputs: int = 0
+    #: How many of these differ from the encoder's.
     differing_outputs: int = 0
+    #: Symbols that really decoding the streams got wrong.
     differing_symbols: int = 0
+    #: Streams with such symbols.
     failed: int = 0
 
     @property
@@ -73,11 +76,12 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class Coded:
-    """A coded picture and what happened on the way: z symbols, then symbols, indexes and means of every pass."""
+    """A coded picture and what happened on the way."""
 
     payload: bytes
     quality: float
     z_symbols: Symbols
+    #: Of every pass, as are indexes and means.
     symbols: list[Symbols] = field(default_factory=list)
     indexes: list[Indexes] = field(default_factory=list)
     means: list[FloatArray] = field(default_factory=list)
@@ -197,24 +201,23 @@ def cross_decode(
     backends: Sequence[str],
     *,
     known_answers: bool = True,
-    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+    progress: Progress = silent,
 ) -> list[Agreement]:
     """Every picture at every quality, encoded with each backend, decoded under every setting of each backend.
 
-    known_answers: hold every setting against the bundle's first (EngineError where it fails).  progress: called with
-    what is going on, and how many of how many codings are done.
+    known_answers: hold every setting against the bundle's first (EngineError where it fails).
+    progress: counts codings.
     """
     exact = exact_graphs(bundle.config)
     settings = settings_for(backends)
     jobs = [(x, q) for x in pictures for q in qualities]
-    done, total = 0, len(jobs) * len(backends) * (1 + len(settings))
+    steps = Steps(progress, total=len(jobs) * len(backends) * (1 + len(settings)))
     streams: dict[str, list[Coded]] = {backend: [] for backend in backends}
     for backend in backends:
         with opened(bundle, Setting(backend=backend), ["g_a", "h_a", *exact]) as graphs:
             for image, quality in jobs:
-                progress(f"encoding with {backend}", done, total)
+                steps(f"encoding with {backend}")
                 streams[backend].append(encode(bundle, graphs, image, quality))
-                done += 1
     results = []
     for setting in settings:
         with opened(bundle, setting, exact) as graphs:
@@ -223,7 +226,6 @@ def cross_decode(
             for encoder, coded in streams.items():
                 results.append(Agreement(encoder=encoder, decoder=str(setting)))
                 for stream in coded:
-                    progress(f"decoding with {setting}", done, total)
-                    done += 1
+                    steps(f"decoding with {setting}")
                     decode(bundle, graphs, stream, results[-1])
     return results

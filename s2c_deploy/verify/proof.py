@@ -34,9 +34,11 @@ Bounds = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Per channel, limit: largest magnitude; unit: a power of two that every value is a multiple of."""
+    """What the values of a tensor can be, per channel."""
 
+    #: Largest magnitude.
     limit: Bounds
+    #: A power of two that every value is a multiple of.
     unit: Bounds
 
     @property
@@ -51,9 +53,10 @@ def _integers(limit: Bounds) -> Range:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerProof:
-    """One convolution sum: largest magnitude any of its channels can reach, in any order of summation."""
+    """One convolution sum."""
 
     layer: str
+    #: Largest magnitude that any of its channels can reach, in any order of summation.
     bound: float
 
 

@@ -108,7 +108,7 @@ def test_folders_that_are_no_bundles_stop_no_others(
     (engines / "ad" / "manifest.json").symlink_to("manifest.json")
     (engines / "file").write_bytes(b"")
     (engines / "zz").symlink_to(bundle_path)
-    assert known_bundles() == [Path("engines/ab"), Path("engines/zz")]
+    assert [found.path for found in known_bundles()] == [Path("engines/ab"), Path("engines/zz")]
     fingerprint = open_bundle(bundle_path).fingerprint[:8]
     finder = BundleFinder(None)
     assert finder.find(fingerprint, "conv-tiny") == Path("engines/zz")

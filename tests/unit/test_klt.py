@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from untrained import small_config
 
-from benchmarks import latent_width
+from benchmarks.experiments import latent_width
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.model import INDEX_GAIN, SCALE_MIN, SCALE_STEP
 from s2c_deploy.presets import LMBDAS, ModelConfig

@@ -11,7 +11,7 @@ can be held against such noise.  So its error is weighed against the one that ro
 
 An error before a rounding adds its variance to the rounding's (exactly so where densities are smooth), and gained
 latents weigh the same in the picture, which is what gains are trained for.  h_a is weighed so too: it cannot change the
-picture, only what it costs.  benchmarks/float16.py measures whole files, over enough pictures for the noise to cancel.
+picture, only what it costs.  benchmarks/cost.py measures whole files, over enough pictures for the noise to cancel.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ from s2c_deploy.runtime.runner import Runner
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """One picture, uint8 H x W x 3, coded at one quality in float32.
+    """One picture, coded at one quality in float32."""
 
-    calls and outputs: what went into g_a, h_a and g_s, and what came out; psnr: of the decoded picture in dB.
-    """
-
+    #: uint8 H x W x 3.
     pixels: Pixels
     quality: float
+    #: What went into g_a, h_a and g_s.
     calls: Mapping[str, Mapping[str, FloatArray]]
+    #: What came out of them.
     outputs: Mapping[str, FloatArray]
+    #: Of the decoded picture, in dB.
     psnr: float
 
 
@@ -71,9 +72,11 @@ def coded_in_float32(bundle: Bundle, networks: Networks, pixels: Pixels, quality
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """loss: dB, infinite if a value is not finite; difference: largest, over the output's largest magnitude."""
+    """What a graph in FP16 costs one picture."""
 
+    #: In dB; infinite if a value is not finite.
     loss: float
+    #: The largest, over the output's largest magnitude.
     difference: float
 
 

@@ -8,7 +8,7 @@ graph's own types; then whole pictures are coded, and the loss of PSNR has to st
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from s2c_deploy.export.precision.typed import folded, typed_graph
 from s2c_deploy.formats.bundle import Bundle
 from s2c_deploy.formats.manifest import FLOAT_GRAPHS
 from s2c_deploy.formats.onnx_graph import OnnxGraph
+from s2c_deploy.progress import Progress, Steps, silent
 from s2c_deploy.runtime.onnxruntime_runner import OnnxRuntimeRunner
 from s2c_deploy.runtime.runner import Runner
 
@@ -39,16 +40,17 @@ LARGEST_SHARE = 0.5
 FILE_TOLERANCE = 0.05
 _HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
-Progress = Callable[[str], None]
 #: Quality: graph: dB that it loses, the mean over the pictures.
 Losses = dict[float, dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class HalfGraphs:
-    """models: typed graphs by name; report: what the manifest says of them (docs/bundle.md)."""
+    """FP16 versions of the graphs that passed the gate."""
 
+    #: Typed graphs by name.
     models: Mapping[str, onnx.ModelProto]
+    #: What the manifest says of them (docs/bundle.md).
     report: dict[str, Any]
 
 
@@ -58,29 +60,30 @@ def half_graphs(
     *,
     io: str = "float32",
     threads: int = 0,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
 ) -> HalfGraphs:
     """FP16 versions of g_a, h_a and g_s that pass the gate on these pictures, uint8 H x W x 3, at every quality.
 
     io: type of the graphs' inputs and outputs, float32 or float16; gains are float32.  Latents of every picture and
     quality are held in memory.  ParityError names the graph and the node to blame when the gate cannot be passed.
     """
+    steps = Steps(progress)  # how often the search turns, nobody knows before
     networks = Networks(bundle, "onnxruntime", threads=threads)
     try:
         references: dict[float, list[Reference]] = {}
         for quality in (level + 1.0 for level in range(bundle.config.levels)):
-            progress(f"coding photographs in float32, quality {quality:g}")
+            steps(f"coding photographs in float32, quality {quality:g}")
             references[quality] = [coded_in_float32(bundle, networks, p, quality) for p in pictures]
         plans = {}
         for name in FLOAT_GRAPHS:
-            progress(f"measuring the nodes of {name}")
+            steps(f"measuring the nodes of {name}")
             model = folded(onnx.load_model_from_string(bundle.read_graph(name).data))
             # A gain that multiplies the output changes nothing before it: one quality tells all of g_a.
             rows = list(references.values())[-1:] if name == "g_a" else references.values()
             calls = [r.calls[name] for row in rows for r in row]
             plans[name] = _Plan(name, model, *node_ranges(model, calls, threads=threads), io=io)
         with tempfile.TemporaryDirectory() as folder:
-            losses = _Search(plans, references, Path(folder), threads, progress).run()
+            losses = _Search(plans, references, Path(folder), threads, steps).run()
     except EngineError as error:
         raise ParityError(f"the FP16 gate: {error}") from error
     finally:
@@ -137,10 +140,10 @@ class _Search:
         references: Mapping[float, Sequence[Reference]],
         folder: Path,
         threads: int,
-        progress: Progress,
+        steps: Steps,
     ) -> None:
         self._plans, self._references = plans, references
-        self._folder, self._threads, self._progress = folder, threads, progress
+        self._folder, self._threads, self._steps = folder, threads, steps
         self._half: dict[str, Runner] = {}
 
     def run(self) -> Losses:
@@ -168,7 +171,7 @@ class _Search:
         """Losses of the qualities from the highest down, as it suffers most; the first one over the limit, or None."""
         found: Losses = {}
         for quality in sorted(self._references, reverse=True):
-            self._progress(f"coding in FP16, quality {quality:g}")
+            self._steps(f"coding in FP16, quality {quality:g}")
             rows = self._references[quality]
             found[quality] = row = {}
             for name, half in self._half.items():

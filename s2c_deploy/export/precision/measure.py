@@ -30,15 +30,13 @@ _LARGEST, _ERROR, _POWER = "|largest", "|error", "|power"
 
 @dataclass(frozen=True, kw_only=True)
 class NodeRange:
-    """One node on the calibration pictures, in float32.
-
-    largest: magnitude of what it reads (weights left out) and writes; error: root mean square of what FP16 inputs,
-    weights and outputs change, over that of its outputs, all other nodes in float32 (inf where FP16 overflows).
-    """
+    """One node on the calibration pictures, in float32."""
 
     name: str
     op: str
+    #: Largest magnitude of what it reads, weights left out, and writes.
     largest: float
+    #: What FP16 alone in this node changes, root mean square over that of its outputs; inf on overflow.
     error: float
 
     @property

@@ -1,0 +1,70 @@
+"""A run on a folder of photographs: what it starts from, the pictures decoded once and divided, then the training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from s2c_deploy.models import S2CModel
+from s2c_deploy.models.adapters import compatible_part, read_tensors
+from s2c_deploy.models.checkpoint import load_checkpoint
+from s2c_deploy.presets import ModelConfig
+from s2c_deploy.train.cache import open_cache
+from s2c_deploy.train.data import hold_out
+from s2c_deploy.train.growth import grown, is_growth
+from s2c_deploy.train.loop import TrainResult, check_run, train
+from s2c_deploy.train.settings import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A model to train on photographs."""
+
+    config: ModelConfig
+    settings: TrainSettings
+    #: Folder of the photographs.
+    data: Path
+    #: Folder of the run.
+    out: Path
+    #: File of their decoded pixels, made if it is not there.
+    cache: Path
+    #: A model folder or a checkpoint to start from; None: the transform of the pictures.
+    start: Path | None = None
+    #: How many pictures are set apart for validation.
+    held_out: int = 16
+    #: Of PyTorch; 0 lets it choose.
+    threads: int = 0
+
+
+def train_folder(request: Request, *, tell: Callable[[str], None]) -> TrainResult | None:
+    """Trains a model as ``train`` does, after everything that can be refused was refused.
+
+    tell: called with a sentence on the weights that the run starts from.
+    """
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    check_run(request.out, request.config, request.settings)
+    initial = None if request.start is None else _initial(request.config, request.start, tell)
+    pictures = hold_out(open_cache(request.data, request.cache), request.held_out)
+    return train(request.config, request.settings, pictures, request.out, initial=initial)
+
+
+def _initial(config: ModelConfig, start: Path, tell: Callable[[str], None]) -> dict[str, Tensor]:
+    """The new model's state dict with every tensor of ``start`` that fits it, or is a part of one."""
+    state = S2CModel(config).state_dict()
+    if os.path.isdir(start):
+        checkpoint = load_checkpoint(start)
+        tensors = checkpoint.model.state_dict()
+    else:
+        checkpoint, tensors = None, read_tensors(start)
+    if checkpoint is not None and is_growth(config, checkpoint.config):
+        taken, new = grown(config, state, checkpoint.config, tensors)
+    else:
+        taken, new = compatible_part(state, tensors)
+    tell(f"{start}: {len(taken)} tensors taken over, {len(new)} new")
+    return state | taken
