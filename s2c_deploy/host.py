@@ -13,11 +13,14 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """os: as "linux-x86_64"; gpu, compute_capability ("8.9") and driver (CUDA version, "12.4"), or None without one."""
+    """The machine, as far as engines depend on it; None where there is no GPU."""
 
+    #: As "linux-x86_64".
     os: str
     gpu: str | None = None
+    #: As "8.9".
     compute_capability: str | None = None
+    #: The CUDA version that it serves, as "12.4".
     driver: str | None = None
 
 

@@ -27,11 +27,13 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """files: regular files with one of the suffixes, sorted; hidden: how many names begin with a dot."""
+    """What a folder holds."""
 
     folder: Path
+    #: Regular files with one of the suffixes, sorted.
     files: tuple[Path, ...]
     left_out: tuple[LeftOut, ...]
+    #: How many names begin with a dot.
     hidden: int
 
 

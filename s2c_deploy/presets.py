@@ -37,25 +37,29 @@ OBJECTIVES: dict[str, tuple[float, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Shape of one model.
-
-    widths, depths: channels and blocks of the stages at 1/2, 1/4, 1/8; expansion: hidden width of the channel
-    aggregation over its width; latent_channels M at 1/16; hyper_channels N at 1/64; context_width D of the
-    context networks; aggregation: structure of the feed-forward network; spatial_norm: a LayerNorm before the separable
-    convolution; objective: the distortion it was trained for; lmbdas: one rate-distortion trade-off per quality level.
-    """
+    """Shape of one model."""
 
     variant: str
     preset: str
+    #: Channels of the stages at 1/2, 1/4, 1/8.
     widths: tuple[int, int, int]
+    #: Blocks of these stages.
     depths: tuple[int, int, int]
+    #: Hidden width of the channel aggregation over its width.
     expansion: int
+    #: M, at 1/16.
     latent_channels: int
+    #: N, at 1/64.
     hyper_channels: int
+    #: D, of the context networks.
     context_width: int
+    #: Structure of the feed-forward network.
     aggregation: str = "glu"
+    #: A LayerNorm before the separable convolution.
     spatial_norm: bool = False
+    #: The distortion it was trained for.
     objective: str = "mse"
+    #: One rate-distortion trade-off per quality level.
     lmbdas: tuple[float, ...] = LMBDAS
 
     def __post_init__(self) -> None:

@@ -14,9 +14,11 @@ _BASES = {"reference": "the reference pipeline", "pytorch": "the best PyTorch"}
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """said: the fastest engine of a case and its median; findings: it against each baseline."""
+    """What is to be seen first of a case."""
 
+    #: The fastest engine and its median, in words.
     said: str
+    #: It against each baseline.
     findings: tuple[Finding, ...]
 
 

@@ -19,11 +19,12 @@ COVERAGE = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class _Column:
-    """value: of a row, or None; best: whether the smallest (-1) or the largest (1) is marked, or none (0)."""
+    """A column of a table, a value a row."""
 
     title: str
     value: Callable[[RowResult], float | None]
     show: Callable[[float], str]
+    #: Whether the smallest (-1) or the largest (1) is marked, or none (0).
     best: int = -1
 
 

@@ -126,22 +126,22 @@ def tile_grid(width: int, height: int, tile: int) -> list[Tile]:
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """Everything a ``.s2c`` file says.  Making one checks it: :class:`InputError` for what cannot be written.
-
-    ``quality`` is a multiple of 1/32 in 1..8 (:func:`round_quality`); ``tile`` is in pixels, 0 for one tile;
-    ``fingerprint`` is the first 8 bytes of the bundle's; ``tiles`` are the entropy payloads in the order of
-    :func:`tile_grid`; ``exif`` is a TIFF block, without ``Exif\\0\\0`` in front.
-    """
+    """Everything a ``.s2c`` file says.  Making one checks it: :class:`InputError` for what cannot be written."""
 
     width: int
     height: int
     variant: str
     preset: str
+    #: A multiple of 1/32 in 1..8 (``round_quality``).
     quality: float
+    #: In pixels, 0 for one tile.
     tile: int
+    #: The first 8 bytes of the bundle's.
     fingerprint: bytes
+    #: Entropy payloads in the order of ``tile_grid``.
     tiles: tuple[bytes, ...]
     icc: bytes | None = None
+    #: A TIFF block, without ``Exif\\0\\0`` in front.
     exif: bytes | None = None
 
     @property

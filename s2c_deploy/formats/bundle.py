@@ -34,6 +34,7 @@ from s2c_deploy.formats.manifest import (
     MAX_ARRAY_BYTES,
     TABLES,
     check_files,
+    described_model,
     file_fingerprint,
     fingerprint,
     read_listed,
@@ -43,7 +44,7 @@ from s2c_deploy.formats.npz import npz_bytes, parse_npz
 from s2c_deploy.formats.numbers import check_numbers, graph_numbers, names_of, table_numbers
 from s2c_deploy.formats.onnx_graph import OnnxGraph, check_graph
 from s2c_deploy.inside import read_file
-from s2c_deploy.presets import PRESETS, ModelConfig
+from s2c_deploy.presets import ModelConfig
 from s2c_deploy.replace import check_place, new_folder
 
 __all__ = [
@@ -82,14 +83,18 @@ def exact_graphs(config: ModelConfig) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Gains:
-    """Quality levels L: gain and inverse_gain, float32 L x M; hyper_gain, float32 L x N; z_indexes, uint8 L x N.
+    """What a quality means, of L levels.
 
     Levels between whole ones are interpolated geometrically; z_indexes are those of the nearest level.
     """
 
+    #: L x M, of y.
     gain: FloatArray
+    #: L x M, of y_hat in 1/16 steps.
     inverse_gain: FloatArray
+    #: L x N, of z.
     hyper_gain: FloatArray
+    #: L x N: the table of each hyper-latent channel.
     z_indexes: npt.NDArray[np.uint8]
 
     def validate(self, config: ModelConfig, tables: int) -> None:
@@ -126,11 +131,13 @@ class Gains:
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A checked bundle.  fingerprint: 32 bytes that streams are bound to; manifest: the parsed JSON."""
+    """A checked bundle."""
 
     path: Path
     config: ModelConfig
+    #: 32 bytes that streams are bound to.
     fingerprint: bytes
+    #: The parsed JSON.
     manifest: Mapping[str, Any]
     tables: FrequencyTables
     gains: Gains
@@ -203,7 +210,7 @@ def open_bundle(path: Path) -> Bundle:
     """
     manifest = read_manifest(path)
     check_files(path, manifest)
-    config = _model_config(manifest["model"])
+    config = described_model(manifest["model"])
     graphs = manifest["graphs"]
     if missing := set(graph_names(config)) - set(graphs):
         raise BundleError(f"{MANIFEST}: graphs: expected {', '.join(sorted(missing))} too, found {sorted(graphs)}")
@@ -246,40 +253,6 @@ def _check_numbers(
         says = f"expected {name}, found none" if odd[0] in names else f"expected the model's, found {name} too"
         raise BundleError(f"{MANIFEST}: numbers: {says}")
     check_numbers(f"{path / TABLES}", numbers, manifest["numbers"])
-
-
-#: Larger models than anybody trains; a manifest that asks for more is not believed.
-_MOST_CHANNELS, _MOST_LEVELS = 1 << 16, 64
-
-
-def _model_config(fields: Mapping[str, Any]) -> ModelConfig:
-    """The manifest's model; BundleError unless every field has its type and the shape is a possible one."""
-    try:
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        for key in ("variant", "aggregation", "objective"):
-            if not isinstance(values.get(key, ""), str):
-                raise TypeError(f"{key}: expected a name, found {values[key]!r:.80}")
-        config = ModelConfig(**values)
-        channels = (config.latent_channels, config.hyper_channels, config.context_width)
-        counts = (*config.widths, *config.depths, config.expansion, *channels)
-        if not all(type(count) is int and 0 < count <= _MOST_CHANNELS for count in counts):
-            raise TypeError(f"expected whole numbers from 1 to {_MOST_CHANNELS}, found {counts!r:.200}")
-        if not len(config.widths) == len(config.depths) == 3:
-            raise TypeError(f"expected three widths and depths, found {config.widths!r:.80} and {config.depths!r:.80}")
-        if config.groups[-1] <= 0:
-            raise TypeError(f"latent_channels: expected room for {len(config.groups)} groups, found {channels[0]}")
-        if config.preset not in (*PRESETS, "custom") or not isinstance(config.spatial_norm, bool):
-            raise TypeError(f"expected a known preset and whether there is a norm, found {config.preset!r:.80}")
-        lmbdas = config.lmbdas
-        if not (isinstance(lmbdas, tuple) and 0 < len(lmbdas) <= _MOST_LEVELS and all(map(_is_weight, lmbdas))):
-            raise TypeError(f"lmbdas: expected 1 to {_MOST_LEVELS} positive numbers, found {lmbdas!r:.80}")
-    except (TypeError, InputError, OverflowError) as error:
-        raise BundleError(f"{MANIFEST}: model: {error}") from error
-    return config
-
-
-def _is_weight(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
 
 
 def load_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:

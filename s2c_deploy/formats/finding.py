@@ -19,9 +19,10 @@ _MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """path: a bundle's folder; place: where it was looked for, in words."""
+    """A bundle's folder."""
 
     path: Path
+    #: Where it was looked for, in words.
     place: str
 
 

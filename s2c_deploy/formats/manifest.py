@@ -16,6 +16,7 @@ from s2c_deploy.contract import EXACT_LIMIT
 from s2c_deploy.errors import BundleError, InputError, OutOfMemoryError
 from s2c_deploy.formats.numbers import fingerprint_of
 from s2c_deploy.inside import open_file, read_file
+from s2c_deploy.presets import PRESETS, ModelConfig
 from s2c_deploy.replace import recover
 
 #: 1: the fingerprint is of files; 2: of numbers.
@@ -31,6 +32,8 @@ MAX_FILE_BYTES = 2 << 30
 MAX_ARRAY_BYTES = 256 << 20
 
 
+#: Larger models than anybody trains; a manifest that asks for more is not believed.
+_MOST_CHANNELS, _MOST_LEVELS = 1 << 16, 64
 #: Arrays of ``numbers``, and what each is described by.
 _MOST_NUMBERS, _NUMBER_KEYS = 1000, {"dtype", "shape", "sha256"}
 #: What a manifest's strings may be made of: they are printed, and file names name files.
@@ -180,6 +183,36 @@ def _is_array(name: str, entry: object) -> bool:
     named = isinstance(dtype, str) and _KEY.fullmatch(dtype) and isinstance(digest, str) and _SHA256.fullmatch(digest)
     sizes = shape if isinstance(shape, list) and len(shape) <= 8 else [0]
     return bool(named) and all(type(size) is int and 0 < size < 2**31 for size in sizes)
+
+
+def described_model(fields: Mapping[str, Any]) -> ModelConfig:
+    """The manifest's model; BundleError unless every field has its type and the shape is a possible one."""
+    try:
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        for key in ("variant", "aggregation", "objective"):
+            if not isinstance(values.get(key, ""), str):
+                raise TypeError(f"{key}: expected a name, found {values[key]!r:.80}")
+        config = ModelConfig(**values)
+        channels = (config.latent_channels, config.hyper_channels, config.context_width)
+        counts = (*config.widths, *config.depths, config.expansion, *channels)
+        if not all(type(count) is int and 0 < count <= _MOST_CHANNELS for count in counts):
+            raise TypeError(f"expected whole numbers from 1 to {_MOST_CHANNELS}, found {counts!r:.200}")
+        if not len(config.widths) == len(config.depths) == 3:
+            raise TypeError(f"expected three widths and depths, found {config.widths!r:.80} and {config.depths!r:.80}")
+        if config.groups[-1] <= 0:
+            raise TypeError(f"latent_channels: expected room for {len(config.groups)} groups, found {channels[0]}")
+        if config.preset not in (*PRESETS, "custom") or not isinstance(config.spatial_norm, bool):
+            raise TypeError(f"expected a known preset and whether there is a norm, found {config.preset!r:.80}")
+        lmbdas = config.lmbdas
+        if not (isinstance(lmbdas, tuple) and 0 < len(lmbdas) <= _MOST_LEVELS and all(map(_is_weight, lmbdas))):
+            raise TypeError(f"lmbdas: expected 1 to {_MOST_LEVELS} positive numbers, found {lmbdas!r:.80}")
+    except (TypeError, InputError, OverflowError) as error:
+        raise BundleError(f"{MANIFEST}: model: {error}") from error
+    return config
+
+
+def _is_weight(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
 
 
 def _is_number(value: object) -> bool:

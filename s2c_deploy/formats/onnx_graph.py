@@ -41,8 +41,9 @@ Signature = tuple[str, tuple[int | None, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxGraph:
-    """An .onnx file in memory.  name: of the file, for messages; data: its bytes."""
+    """An .onnx file in memory."""
 
+    #: Of the file, for messages.
     name: str
     data: bytes
 

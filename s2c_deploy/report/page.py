@@ -24,18 +24,22 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of a page below a heading of its own.  title: text; parts: HTML."""
+    """A part of a page below a heading of its own."""
 
+    #: Text.
     title: str
+    #: HTML.
     parts: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A figure to be seen first.  value: the figure itself; what: of what; detail: how far it may be trusted."""
+    """A figure to be seen first."""
 
     value: str
+    #: Of what the figure is.
     what: str
+    #: How far it may be trusted.
     detail: str = ""
 
 

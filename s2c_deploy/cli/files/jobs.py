@@ -22,12 +22,11 @@ STANDARD = "-"
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What a command does with files.
+    """What a command does with files."""
 
-    writes: compress writes streams, decompress pictures; suffix: of targets that have no name yet.
-    """
-
+    #: compress writes streams, decompress pictures.
     writes: Writes
+    #: Of targets that have no name yet.
     suffix: str
     force: bool = False
     skip_existing: bool = False
@@ -37,14 +36,12 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A source and its target; None: standard input, standard output.
-
-    root: the folder that the target lies in, and that no link may lead out of; None where the target was named, whose
-    links are followed.
-    """
+    """A source and its target; None: standard input, standard output."""
 
     source: Path | None
     target: Path | None
+    #: The folder that the target lies in, and that no link may lead out of; None where the target was named, whose
+    #: links are followed.
     root: Path | None = None
     replace: bool = False
 
@@ -80,12 +77,14 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """several: the jobs are a folder's or of several sources, so one that fails does not stop the others, and JSON is
-    a list; skipped: those whose target is there already; refused: those in whose target's place something else is."""
+    """What there is to do, and what was left out."""
 
     jobs: list[Job]
+    #: The jobs are a folder's or of several sources, so one that fails does not stop the others, and JSON is a list.
     several: bool
+    #: Those whose target is there already.
     skipped: list[Job] = field(default_factory=list)
+    #: Those in whose target's place something else is.
     refused: list[tuple[Job, InputError]] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
 
