@@ -31,7 +31,7 @@ from s2c_deploy.report.table import Table, markdown
 
 WEIGHTS, RESULTS = Path("export"), Path("benchmarks/results") / __version__
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
-CODECS, REFERENCES = ("jpeg", "webp", "avif", "jpeg2000", "jpegxl"), ("bpg-444", "vtm-9.1")
+CODECS, REFERENCES = ("jpeg", "webp", "avif", "avif-slow", "jpeg2000", "jpegxl"), ("bpg-444", "vtm-9.1")
 
 
 def released(variants: Sequence[str], root: Path = WEIGHTS) -> list[Path]:

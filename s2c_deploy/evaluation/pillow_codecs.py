@@ -80,7 +80,7 @@ class PillowCodec:
 
 
 def pillow_codec(name: str) -> PillowCodec:
-    """jpeg, webp, avif, jpeg2000 or jpegxl; InputError for another name."""
+    """jpeg, webp, avif, avif-slow, jpeg2000 or jpegxl; InputError for another name."""
     if name not in _CODECS:
         raise InputError(f"codec: expected {', '.join(CODEC_NAMES)}, found {name!r}")
     return _CODECS[name]()
@@ -118,15 +118,24 @@ def _webp() -> PillowCodec:
 
 
 def _avif() -> PillowCodec:
+    return _avif_at("avif", "AVIF", 6, (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90))
+
+
+def _avif_slow() -> PillowCodec:
+    """Some 11 % fewer bits than speed 6, in 20 times its time."""
+    return _avif_at("avif-slow", "AVIF, slow", 2, (20, 30, 40, 50, 60, 70))
+
+
+def _avif_at(name: str, title: str, speed: int, settings: tuple[int, ...]) -> PillowCodec:
     return PillowCodec(
-        name="avif",
-        title="AVIF",
+        name=name,
+        title=title,
         format="AVIF",
         suffix=".avif",
-        options=MappingProxyType({"subsampling": "4:4:4", "speed": 6, "codec": "auto"}),
+        options=MappingProxyType({"subsampling": "4:4:4", "speed": speed, "codec": "auto"}),
         swept="quality",
-        settings=(1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90),
-        what="8 bit, 4:4:4, speed 6",
+        settings=settings,
+        what=f"8 bit, 4:4:4, speed {speed}",
         version=f"libavif {features.version('avif')} with {_avif_encoders()}",
         advice=_built_in("avif"),
     )
@@ -181,6 +190,7 @@ _CODECS: dict[str, Callable[[], PillowCodec]] = {
     "jpeg": _jpeg,
     "webp": _webp,
     "avif": _avif,
+    "avif-slow": _avif_slow,
     "jpeg2000": _jpeg2000,
     "jpegxl": _jpegxl,
 }

@@ -187,14 +187,14 @@ def test_all_rows_read_the_encoders_stream(ran: Benchmark, bundle_path: Path, sm
     assert ran.cases[0].size == len(data)
 
 
-def test_the_staged_codec_is_the_codec(bundle_path: Path, small_photograph: Pixels) -> None:
+def test_the_timed_codec_is_the_codec(bundle_path: Path, small_photograph: Pixels) -> None:
     """The clock changes nothing: bytes and pixels are those of the plain codec, tiles included."""
-    staged = open_onnxruntime(bundle_path, None, 1)
-    with staged, Codec.open(bundle_path, "onnxruntime", threads=1) as plain:
+    timed = open_onnxruntime(bundle_path, None, 1)
+    with timed.codec, Codec.open(bundle_path, "onnxruntime", threads=1) as plain:
         data = plain.compress(small_photograph, 5, tile=64)
-        assert staged.compress(small_photograph, 5, tile=64) == data
-        np.testing.assert_array_equal(staged.decode(data), plain.decompress(data))
-        assert staged.encode(small_photograph, 5) == plain.compress(small_photograph, 5)
+        assert timed.codec.compress(small_photograph, 5, tile=64) == data
+        np.testing.assert_array_equal(timed.decode(data), plain.decompress(data))
+        assert timed.encode(small_photograph, 5) == plain.compress(small_photograph, 5)
 
 
 def test_other_weights_are_refused(bundle_path: Path, tmp_path: Path) -> None:
