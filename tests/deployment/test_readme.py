@@ -112,8 +112,14 @@ def test_bits_at_equal_psnr_are_those_of_the_results() -> None:
     text = (RESULTS / "rate_distortion_conv-small_kodak.json").read_text(encoding="utf-8")
     found = {c["anchor"]: c["pchip"] for c in json.loads(text)["comparisons"] if c["metric"] == "psnr"}
     (row,) = re.findall(r"^\| Bits at equal PSNR.*$", README, re.M)
-    names = {"JPEG": "jpeg", "WebP": "webp", "JPEG 2000": "jpeg2000", "VTM 9.1": "vtm-9.1 (published)"}
-    names["BPG 4:4:4"] = "bpg_444_x265_ycbcr (published)"
+    names = {
+        "JPEG": "jpeg",
+        "WebP": "webp",
+        "JPEG 2000": "jpeg2000",
+        "AVIF": "avif-slow",
+        "VTM 9.1": "vtm-9.1 (published)",
+    }
+    names |= {"BPG 4:4:4": "bpg_444_x265_ycbcr (published)", "JPEG XL": "jpegxl"}
     told = re.findall(r"([−+][\d.]+) % against ([^,|]+\w)", row)
     assert {name: float(figure.replace("−", "-")) for figure, name in told} == {
         name: round(found[key], 1) for name, key in names.items()
