@@ -12,7 +12,7 @@ from s2c_deploy.bench.parity import judge
 from s2c_deploy.bench.request import Request
 from s2c_deploy.bench.result import Benchmark, RowResult, Series, Throughput
 from s2c_deploy.bench.row import Row
-from s2c_deploy.bench.streams import Stream, Streams, make_streams, measured
+from s2c_deploy.bench.streams import CodedPicture, Streams, make_streams, measured
 from s2c_deploy.bench.worker import Coded, Decoded, Job, Opened, RowLostError, Sample, Setup, Worker
 from s2c_deploy.errors import InputError
 from s2c_deploy.files import no_room_for, temporary_folder
@@ -145,7 +145,7 @@ def _fallback(row: Row, opened: Opened) -> str | None:
     return None
 
 
-def _check(entrant: _Entrant, case: Case, source: Source, stream: Stream) -> None:
+def _check(entrant: _Entrant, case: Case, source: Source, stream: CodedPicture) -> None:
     assert entrant.worker is not None
     job, coded = _own(entrant, stream.job), stream.coded
     expected = coded.symbols

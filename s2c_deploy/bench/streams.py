@@ -19,7 +19,7 @@ from s2c_deploy.files import no_room_for
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stream:
+class CodedPicture:
     """One picture's stream at one quality."""
 
     job: Job
@@ -27,7 +27,7 @@ class Stream:
 
 
 #: By the name of the case and the picture's position in the list of sources.
-Streams = dict[tuple[str, int], Stream]
+Streams = dict[tuple[str, int], CodedPicture]
 
 
 def make_streams(request: Request, cases: Sequence[Case], folder: Path, *, backend: str) -> Streams:
@@ -47,7 +47,7 @@ def make_streams(request: Request, cases: Sequence[Case], folder: Path, *, backe
                     stream=folder / f"{number}-{case.quality:g}.s2c",
                     quality=case.quality,
                 )
-                streams[case.name, number] = Stream(job=job, coded=worker.ask("encode", job))
+                streams[case.name, number] = CodedPicture(job=job, coded=worker.ask("encode", job))
     except RowLostError as lost:
         if lost.error is not None:  # a full disk, not the engine
             raise lost.error from None
