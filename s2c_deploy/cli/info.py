@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from s2c_deploy.cli.options import JsonOption
-from s2c_deploy.cli.output import PlainTable, show_record, show_tables
+from s2c_deploy.cli.output import show_record, show_tables
 from s2c_deploy.errors import DependencyError
+from s2c_deploy.report.table import Table
 
 
 def info(
@@ -40,4 +41,4 @@ def info(
     rows = [(c.name, f"{c.parameters:,}", f"{c.kmac_per_pixel:.2f}") for c in costs]
     rows.append(("total", f"{parameters:,}", f"{kmac:.2f}"))
     title = f"S2C-{variant.capitalize()} {preset}, {aggregation}"
-    show_tables([PlainTable(title=title, columns=("transform", "parameters", "kMAC/px"), rows=tuple(rows))])
+    show_tables([Table(title=title, columns=("transform", "parameters", "kMAC/px"), rows=tuple(rows))])

@@ -9,35 +9,15 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 import typer
 
 from s2c_deploy.errors import InputError
 from s2c_deploy.progress import Progress
+from s2c_deploy.report.table import Table
 
 _GAP = "  "
-
-
-class Table(Protocol):
-    """A table of text: the first column is words, the others are numbers, unless it is called name."""
-
-    @property
-    def title(self) -> str: ...
-    @property
-    def columns(self) -> tuple[str, ...]: ...
-    @property
-    def rows(self) -> tuple[tuple[str, ...], ...]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlainTable:
-    """A ``Table`` of a command that has no library's."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def printable(text: str) -> str:

@@ -19,9 +19,10 @@ from s2c_deploy.cli.options import (
     parse_qualities,
     pictures_folder,
 )
-from s2c_deploy.cli.output import PlainTable, progress_bar, say, say_json, show_tables
+from s2c_deploy.cli.output import progress_bar, say, say_json, show_tables
 from s2c_deploy.errors import DependencyError, EngineError
 from s2c_deploy.formats.finding import bundle_to_write_with
+from s2c_deploy.report.table import Table
 
 if TYPE_CHECKING:
     from s2c_deploy.formats.bundle import Bundle
@@ -109,4 +110,4 @@ def _report(record: dict[str, Any], wide: bool) -> None:
         rows.append((f"{a['encoder']} -> {a['decoder']}", *counted, f"{a['failed']}/{a['streams']}"))
     columns = ("encoded -> decoded", *(("outputs",) * wide), "differ", "symbols differ", "failed")
     title = f"{record['pictures']} pictures at qualities {qualities}:"
-    show_tables([PlainTable(title=title, columns=columns, rows=tuple(rows))])
+    show_tables([Table(title=title, columns=columns, rows=tuple(rows))])

@@ -172,8 +172,8 @@ class Bundle:
     def reads(self, fingerprint: bytes) -> bool:
         """Whether a stream that carries these 8 bytes is of this bundle: of its numbers or, from a bundle of schema 1,
         of its files."""
-        mine = (self.fingerprint, file_fingerprint(self.manifest))
-        return any(fingerprint == own[: len(fingerprint)] for own in mine)
+        size = len(fingerprint)
+        return fingerprint == self.fingerprint[:size] or fingerprint == file_fingerprint(self.manifest)[:size]
 
     def known_answers(self) -> dict[str, npt.NDArray[Any]]:
         """Inputs and expected outputs of every graph, as they were hashed, of small pictures; BundleError."""
@@ -218,7 +218,7 @@ def open_bundle(path: Path) -> Bundle:
     if odd := [name for name in graph_names(config) if graphs[name]["exact"] != (name in exact)]:
         names = ", ".join(exact)
         raise BundleError(f"{MANIFEST}: graphs: expected {names}, and no others, to be exact, not so {odd[0]}")
-    # The fingerprint has files' names, not graphs': two that were exchanged would decode the same streams otherwise.
+    # Files have their graphs' names: nothing else says which is which, and two that were exchanged decode otherwise.
     if odd := [name for name in graph_names(config) if graphs[name]["file"] != f"{name}.onnx"]:
         found = graphs[odd[0]]["file"]
         raise BundleError(f"{MANIFEST}: graphs: {odd[0]}: expected the file {odd[0]}.onnx, found {found}")

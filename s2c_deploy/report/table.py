@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Cells as they are shown; the first column is text, the others are numbers."""
+    """Cells as they are shown; the first column is text, the others are numbers, unless it is called name."""
 
     title: str
     columns: tuple[str, ...]

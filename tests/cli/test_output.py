@@ -11,17 +11,18 @@ import pytest
 from commands import Run
 
 from s2c_deploy.cli import inspect
-from s2c_deploy.cli.output import PlainTable, printable, say_json, table_lines
+from s2c_deploy.cli.output import printable, say_json, table_lines
 from s2c_deploy.errors import BitstreamError
 from s2c_deploy.formats.bundle import open_bundle
 from s2c_deploy.formats.finding import BundleFinder, known_bundles
+from s2c_deploy.report.table import Table
 
-NUMBERS = PlainTable(
+NUMBERS = Table(
     title="times of everything that can run",
     columns=("row", "p50 ms", "p90", "x reference"),
     rows=(("openvino", "1.00 *", "2", "3.00"), ("onnxruntime", "10.00", "", "1.00")),
 )
-WORDS = PlainTable(
+WORDS = Table(
     title="methods",
     columns=("name", "what it is"),
     rows=(("jpeg", "Pillow's, 4:4:4, optimised Huffman tables, by libjpeg-turbo"), ("webp", "lossy")),
