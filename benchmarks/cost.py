@@ -194,7 +194,7 @@ def _float16_table(record: Mapping[str, Any]) -> str:
 def bfloat16(images: Path, bundle: Path, qualities: Sequence[float], backend: str) -> Result:
     """g_s in bfloat16 against float32, on the same streams."""
     precisions = ("float32", "bfloat16")
-    codecs = {p: Codec.open(bundle, backend, synthesis=p) for p in precisions}
+    codecs = {p: Codec.open(bundle, backend, precision=p) for p in precisions}
     rows, largest = [], 0
     for _, pixels in pictures(images):
         for quality in qualities:

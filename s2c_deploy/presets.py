@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from s2c_deploy.contract import LATENT_STRIDE
 from s2c_deploy.errors import InputError
 
 SPATIAL_INTERACTIONS = ("identity", "conv", "attention")
@@ -98,6 +99,39 @@ class ModelConfig:
         return dataclasses.asdict(self)
 
 
+#: How a stage of g_s doubles the resolution: a sub-pixel convolution of 3x3 or 1x1, or a transposed 3x3 of stride 2.
+UPSAMPLINGS = ("subpixel3x3", "subpixel1x1", "transposed3x3")
+#: Those that a model has besides its own: lighter ones for the same latents.
+SYNTHESES = ("fast", "fastest")
+FULL = "full"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisConfig:
+    """Shape of one g_s.  Its last layer is a 3x3 sub-pixel convolution from the last stage's resolution to pixels."""
+
+    name: str
+    #: Channels of the stages, from 1/8 on, each at twice the resolution of the one before: one to three.
+    widths: tuple[int, ...]
+    #: Blocks of these stages.
+    depths: tuple[int, ...]
+    #: One of UPSAMPLINGS.
+    upsampling: str
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.widths) == len(self.depths) <= 3:
+            raise InputError(
+                f"synthesis: expected one to three stages, found widths {self.widths} and depths {self.depths}"
+            )
+        if self.upsampling not in UPSAMPLINGS:
+            raise InputError(f"upsampling: expected one of {', '.join(UPSAMPLINGS)}, found {self.upsampling!r:.80}")
+
+    @property
+    def last_factor(self) -> int:
+        """Pixels per side of a position of the last stage."""
+        return LATENT_STRIDE >> len(self.widths)
+
+
 _PRESETS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], int, int, int, int]] = {
     "tiny": ((32, 64, 96), (1, 1, 1), 2, 256, 96, 128),
     "small": ((48, 96, 160), (1, 2, 2), 2, 320, 128, 192),
@@ -137,6 +171,26 @@ def model_config(
         objective=objective,
         lmbdas=tuple(lmbdas) if lmbdas is not None else OBJECTIVES.get(objective, LMBDAS),
     )
+
+
+def synthesis_config(config: ModelConfig, name: str = FULL) -> SynthesisConfig:
+    """The g_s of a model by name: its own, or one of SYNTHESES; InputError names the known ones.
+
+    The lighter ones have no stage at 1/2, where arithmetic is dear, and transposed convolutions.  ``fast`` keeps the
+    other stages as they are, so that it can begin from their weights; ``fastest`` has a narrower one at 1/4.
+    """
+    coarse, middle, fine = reversed(config.widths)
+    blocks, some, last = reversed(config.depths)
+    if name == FULL:
+        return SynthesisConfig(
+            name=name, widths=(coarse, middle, fine), depths=(blocks, some, last), upsampling="subpixel3x3"
+        )
+    if name == "fast":
+        return SynthesisConfig(name=name, widths=(coarse, middle), depths=(blocks, some), upsampling="transposed3x3")
+    if name == "fastest":
+        narrow = max(8, middle * 2 // 3 // 8 * 8)
+        return SynthesisConfig(name=name, widths=(coarse, narrow), depths=(blocks, 1), upsampling="transposed3x3")
+    raise InputError(f"synthesis: expected one of {', '.join((FULL, *SYNTHESES))}, found {name!r:.80}")
 
 
 def attention_heads(width: int) -> int:

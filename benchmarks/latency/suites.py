@@ -18,6 +18,7 @@ from s2c_deploy.bench.result import as_record, from_record
 from s2c_deploy.bench.rows import choose_rows
 from s2c_deploy.cli.bench import weights_of
 from s2c_deploy.files import atomic_write
+from s2c_deploy.formats.bundle import open_bundle
 from s2c_deploy.host import usable_processors
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / s2c_deploy.__version__
@@ -29,7 +30,7 @@ LARGE = 2048 * 2048
 
 def request_of(suite: str, arguments: argparse.Namespace) -> Request:
     """What a suite asks the bench for."""
-    rows, left_out = choose_rows(arguments.rows.split(","))
+    rows, left_out = choose_rows(arguments.rows.split(","), open_bundle(arguments.bundle).syntheses)
     processors = usable_processors()
     return Request(
         bundle=arguments.bundle,

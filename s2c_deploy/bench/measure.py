@@ -164,7 +164,7 @@ def _check(entrant: _Entrant, case: Case, source: Source, stream: CodedPicture) 
         expected=expected,
         symbols=decoded.symbols,
         original=source.pixels,
-        reconstruction=coded.reconstruction,
+        reconstruction=stream.reconstructions[entrant.row.synthesis],
         pixels=decoded.pixels,
     )
     entrant.result = replace(entrant.result, parity=(*entrant.result.parity, parity))

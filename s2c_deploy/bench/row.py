@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from s2c_deploy.arrays import Pixels
 from s2c_deploy.bench.parity import LIMITS, OTHER_SYMBOLS, Limits
 from s2c_deploy.bench.stages import StageClock
+from s2c_deploy.presets import FULL
 
 Kind = Literal["engine", "pytorch", "reference"]
 
@@ -43,6 +44,8 @@ class Row:
     wants: str
     #: Of g_s.
     precision: str = "float32"
+    #: Which of the bundle's g_s.
+    synthesis: str = FULL
     #: It cannot read the others' streams, and codes the pictures itself.
     own_streams: bool = False
     #: It runs on a GPU.

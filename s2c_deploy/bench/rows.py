@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,14 +13,18 @@ from s2c_deploy.bench.row import Pipeline, Row, TorchWay
 from s2c_deploy.bench.stages import StageClock, TimedCodec, TimedNetworks
 from s2c_deploy.errors import InputError
 from s2c_deploy.formats.bundle import open_bundle
+from s2c_deploy.presets import FULL, SYNTHESES
 from s2c_deploy.runtime import BACKENDS, ENGINE_BACKENDS, GPU_BACKENDS, backend_status
 from s2c_deploy.runtime.providers import PROVIDERS
 
 
-def open_engine(bundle: Path, weights: Path | None, threads: int, *, backend: str, synthesis: str) -> TimedCodec:
+def open_engine(
+    bundle: Path, weights: Path | None, threads: int, *, backend: str, precision: str = "auto", synthesis: str = FULL
+) -> TimedCodec:
     """The codec on one of the runtime's backends, every graph open."""
     opened = open_bundle(bundle)
-    return TimedCodec(opened, TimedNetworks(opened, backend, StageClock(), threads=threads, synthesis=synthesis))
+    networks = TimedNetworks(opened, backend, StageClock(), threads=threads, precision=precision, synthesis=synthesis)
+    return TimedCodec(opened, networks)
 
 
 def open_torch(bundle: Path, weights: Path | None, threads: int, *, way: TorchWay) -> Pipeline:
@@ -51,7 +55,7 @@ def _engines() -> list[Row]:
                 name=backend,
                 kind="pytorch" if backend == "torch" else "engine",
                 description=f"the bundle's graphs on {backend} {status.version or ''}".rstrip(),
-                open=partial(open_engine, backend=backend, synthesis="auto"),
+                open=partial(open_engine, backend=backend),
                 wants=PROVIDERS.get(backend, (backend,))[0],
                 # What ``build`` makes of g_s; engines built in float32 are reported as what they are.
                 precision="float16" if backend in ENGINE_BACKENDS else "float32",
@@ -65,14 +69,25 @@ def _engines() -> list[Row]:
             name="openvino-bf16",
             kind="engine",
             description="as openvino, g_s in bfloat16",
-            open=partial(open_engine, backend="openvino", synthesis="bfloat16"),
+            open=partial(open_engine, backend="openvino", precision="bfloat16"),
             wants="openvino",
             precision="bfloat16",
             obstacle=openvino.obstacle,
             reluctance=_no_bfloat16(),
         )
     )
-    return rows
+    return rows + [
+        Row(
+            name=f"openvino-{name}",
+            kind="engine",
+            description=f"as openvino, with the g_s called {name}",
+            open=partial(open_engine, backend="openvino", synthesis=name),
+            wants="openvino",
+            synthesis=name,
+            obstacle=openvino.obstacle,
+        )
+        for name in SYNTHESES
+    ]
 
 
 def _pytorch() -> list[Row]:
@@ -136,11 +151,11 @@ def _no_bfloat16() -> str | None:
     return "this processor does not multiply bfloat16; name the row in --backends to measure it all the same"
 
 
-def choose_rows(names: Sequence[str]) -> tuple[list[Row], dict[str, str]]:
+def choose_rows(names: Sequence[str], syntheses: Collection[str]) -> tuple[list[Row], dict[str, str]]:
     """The rows to measure, and those left out with their reasons.
 
-    ``auto``: all that can run here.  InputError for an unknown name; a named row that cannot run is left out with its
-    reason, one that is only slow is run.
+    syntheses: names of the bundle's versions of g_s.  ``auto``: all that can run here.  InputError for an unknown name;
+    a named row that cannot run is left out with its reason, one that is only slow is run.
     """
     rows = known_rows()
     if unknown := [name for name in names if name not in rows and name != "auto"]:
@@ -151,7 +166,8 @@ def choose_rows(names: Sequence[str]) -> tuple[list[Row], dict[str, str]]:
     wanted = [row for name, row in rows.items() if automatic or name in names]
     left = {}
     for row in wanted:
-        reason = row.obstacle or (row.reluctance if row.name not in names else None)
+        lacking = None if row.synthesis in syntheses else f"the bundle has no g_s called {row.synthesis}"
+        reason = row.obstacle or lacking or (row.reluctance if row.name not in names else None)
         if reason is not None:
             left[row.name] = reason
     return [row for row in wanted if row.name not in left], left

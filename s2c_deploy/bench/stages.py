@@ -22,6 +22,7 @@ from s2c_deploy.codec.tiles import TileCoder
 from s2c_deploy.entropy.coder import Decoder, Encoder
 from s2c_deploy.formats.bitstream import Tile, parse
 from s2c_deploy.formats.bundle import Bundle
+from s2c_deploy.presets import FULL
 from s2c_deploy.runtime.runner import CallTimes, Runner
 
 #: Stages of either direction, in the order of the work.  read: file to bytes; parse: container and checksums; entropy:
@@ -83,7 +84,7 @@ class StageClock:
 
 def stage_of(graph: str) -> str:
     """The stage that a graph of a bundle belongs to."""
-    return {"g_s": "g_s", "g_a": "g_a", "h_a": "g_a"}.get(graph, "contexts")
+    return {"g_s": "g_s", "g_a": "g_a", "h_a": "g_a"}.get(graph.partition(".")[0], "contexts")
 
 
 class TimedRunner(Runner):
@@ -111,8 +112,10 @@ class TimedRunner(Runner):
 class TimedNetworks(Networks):
     """The graphs of a bundle on one backend, with a clock around every call."""
 
-    def __init__(self, bundle: Bundle, backend: str, clock: StageClock, *, threads: int, synthesis: str) -> None:
-        super().__init__(bundle, backend, threads=threads, synthesis=synthesis)
+    def __init__(
+        self, bundle: Bundle, backend: str, clock: StageClock, *, threads: int, precision: str, synthesis: str = FULL
+    ) -> None:
+        super().__init__(bundle, backend, threads=threads, synthesis=synthesis, precision=precision)
         self.clock = clock
 
     def open_graph(self, graph: str) -> Runner:
@@ -185,6 +188,8 @@ class TimedCodec:
     def __init__(self, bundle: Bundle, networks: TimedNetworks, *, max_pixels: int | None = None) -> None:
         self.codec = Codec(bundle, networks, tiles=TimedTiles(bundle, networks), max_pixels=max_pixels)
         self.clock, self.runners, self._max_pixels = networks.clock, networks.running, max_pixels
+        #: The graph of g_s.
+        self.synthesis = networks.synthesis
 
     def encode(self, pixels: Pixels, quality: float) -> bytes:
         """A picture to its stream; what is left of the outer stage is the coder's and the container's."""

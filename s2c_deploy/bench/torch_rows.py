@@ -62,7 +62,7 @@ class ModuleNetworks(TimedNetworks):
     def __init__(
         self, bundle: Bundle, checkpoint: Checkpoint, clock: StageClock, way: TorchWay, *, threads: int
     ) -> None:
-        super().__init__(bundle, "torch", clock, threads=threads, synthesis=way.precision)
+        super().__init__(bundle, "torch", clock, threads=threads, precision=way.precision)
         self._model, self._way = checkpoint.model, way
 
     def untimed(self, graph: str) -> Runner:

@@ -219,7 +219,7 @@ def _identity(pipeline: Pipeline) -> dict[str, Any]:
         runners = pipeline.runners()
         precisions = {name: runner.precision for name, runner in runners.items()}
         providers = tuple(dict.fromkeys(runner.provider for runner in runners.values()))
-        return {"providers": providers, "precision": precisions["g_s"]}
+        return {"providers": providers, "precision": precisions[pipeline.synthesis]}
     return {"providers": (getattr(pipeline, "provider", ""),), "precision": getattr(pipeline, "precision", "float32")}
 
 

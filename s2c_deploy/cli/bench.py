@@ -84,14 +84,15 @@ def measure(
     from s2c_deploy.bench import Request, write_result
     from s2c_deploy.bench.report import write_html
     from s2c_deploy.bench.rows import choose_rows
+    from s2c_deploy.formats.bundle import open_bundle
     from s2c_deploy.report.figure import require_plotting
 
     if html_file is not None:
         require_plotting()
-    rows, left_out = choose_rows(names)
     place = pictures_folder(images)
     pictures = pictures_of(place, follow_links)
     folder = bundle_to_write_with(bundle)
+    rows, left_out = choose_rows(names, open_bundle(folder).syntheses)
     check_reports(outputs, force=force, inputs=[*pictures, folder])
     model = weights if weights is not None else weights_of(folder)
     check_reports(outputs, force=force, inputs=[] if model is None else [model])

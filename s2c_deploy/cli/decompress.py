@@ -32,12 +32,14 @@ from s2c_deploy.cli.options import (
     MaxPixelsOption,
     RecursiveOption,
     SkipExistingOption,
+    SynthesisOption,
     ThreadsOption,
 )
 from s2c_deploy.cli.output import warn, write_stdout
 from s2c_deploy.cli.process.stopping import Stop
 from s2c_deploy.errors import InputError, OutOfMemoryError, S2CError
 from s2c_deploy.formats.finding import BundleFinder
+from s2c_deploy.presets import FULL
 
 if TYPE_CHECKING:
     from s2c_deploy.arrays import FloatArray
@@ -59,8 +61,9 @@ def decompress(
     backend: BackendOption = "auto",
     threads: ThreadsOption = 0,
     suffix: Annotated[str, typer.Option(help="Picture format where TARGET is a folder, - or not given.")] = ".png",
-    synthesis: Annotated[
-        str, typer.Option(help="Precision of g_s: auto, float32, bfloat16 (CPUs that have it), float16 (engines).")
+    synthesis: SynthesisOption = FULL,
+    precision: Annotated[
+        str, typer.Option(help="Of g_s: auto, float32, bfloat16 (CPUs that have it), float16 (engines).")
     ] = "auto",
     strip_metadata: Annotated[
         bool,
@@ -85,10 +88,12 @@ def decompress(
 
     s2c-deploy decompress streams/ pictures/ --suffix .webp
 
+    s2c-deploy decompress --synthesis fast streams/ pictures/
+
     s2c-deploy decompress - - < photo.s2c > photo.png
     """
     suffix = suffix if suffix.startswith(".") else f".{suffix}"
-    _check_options(paths, suffix, synthesis, backend)
+    _check_options(paths, suffix, precision, backend)
     choice = Choice(
         writes="picture",
         suffix=suffix,
@@ -99,13 +104,13 @@ def decompress(
     )
     planned = plan(paths, choice)
     with ExitStack() as stack:
-        opened = _Codecs(bundle=bundle, backend=backend, threads=threads, synthesis=synthesis)
+        opened = _Codecs(bundle=bundle, backend=backend, threads=threads, synthesis=synthesis, precision=precision)
         stack.callback(opened.close)
         work = _Work(codecs=opened, suffix=suffix, max_pixels=max_pixels, strip_metadata=strip_metadata)
         run_jobs(planned, work.stages, doing="decompressing", as_json=as_json)
 
 
-def _check_options(paths: list[str], suffix: str, synthesis: str, backend: str) -> None:
+def _check_options(paths: list[str], suffix: str, precision: str, backend: str) -> None:
     """InputError for what would else fail when the first picture is decoded."""
     from s2c_deploy.image import check_suffix
     from s2c_deploy.runtime import choose_backend
@@ -114,17 +119,18 @@ def _check_options(paths: list[str], suffix: str, synthesis: str, backend: str) 
     target = paths[1] if len(paths) == 2 else "-"
     named = target != "-" and not is_folder_name(target) and not os.path.isdir(paths[0])
     check_suffix(Path(target).suffix if named else suffix)
-    if synthesis not in PRECISIONS:
-        raise InputError(f"--synthesis: expected {', '.join(PRECISIONS)}, found {synthesis!r}")
+    if precision not in PRECISIONS:
+        raise InputError(f"--precision: expected {', '.join(PRECISIONS)}, found {precision!r}")
     choose_backend(backend)
 
 
 class _Codecs:
     """A codec for each bundle that a stream is of, opened at its first one.  Used by one thread."""
 
-    def __init__(self, *, bundle: Path | None, backend: str, threads: int, synthesis: str) -> None:
+    def __init__(self, *, bundle: Path | None, backend: str, threads: int, synthesis: str, precision: str) -> None:
         self._finder = BundleFinder(bundle)
-        self._backend, self._threads, self._synthesis = backend, threads, synthesis
+        self._backend, self._threads = backend, threads
+        self._synthesis, self._precision = synthesis, precision
         self._opened: dict[Path, Codec] = {}
         self._failed: dict[Path, S2CError] = {}
 
@@ -138,7 +144,13 @@ class _Codecs:
             from s2c_deploy.codec.codec import Codec
 
             try:
-                codec = Codec.open(folder, self._backend, threads=self._threads, synthesis=self._synthesis)
+                codec = Codec.open(
+                    folder,
+                    self._backend,
+                    threads=self._threads,
+                    synthesis=self._synthesis,
+                    precision=self._precision,
+                )
             except OutOfMemoryError:  # may fit when other pictures are gone
                 raise
             except S2CError as error:

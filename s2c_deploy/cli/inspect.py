@@ -48,7 +48,14 @@ def inspect(
         record = _bundle_record(Path(path))
     else:
         record = _stream_record(read_stream(Path(path)), max_pixels)
+    if not as_json and "syntheses" in record:
+        record["syntheses"] = {name: _in_words(told) for name, told in record["syntheses"].items()}
     show_record(record, as_json)
+
+
+def _in_words(told: dict[str, Any]) -> str:
+    decibels = [f"{value:.2f}" for value in told["psnr"].values()]
+    return f"{told['kmac_per_pixel']} kMAC/px ({decibels[0]} to {decibels[-1]} dB)"
 
 
 def _stream_record(data: bytes, max_pixels: int | None) -> dict[str, Any]:
@@ -92,9 +99,15 @@ def _bundle_record(path: Path) -> dict[str, Any]:
             name: "exact integers" if graph["exact"] else graph["precision"]
             for name, graph in manifest["graphs"].items()
         },
+        "syntheses": {name: _synthesis_record(told) for name, told in manifest.get("syntheses", {}).items()},
         "float16": _float16_record(manifest.get("float16")),
         "tools": manifest["tools"],
     }
+
+
+def _synthesis_record(told: dict[str, Any]) -> dict[str, Any]:
+    """A g_s: its arithmetic, and the PSNR of its pictures, measured at export on the photographs of the parity gate."""
+    return {name: told[name] for name in ("kmac_per_pixel", "parameters", "psnr")}
 
 
 def _float16_record(half: dict[str, Any] | None) -> dict[str, Any] | None:

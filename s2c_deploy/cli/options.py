@@ -25,6 +25,9 @@ ImagesOption = Annotated[
     Path | None, typer.Option(help="Folder of pictures.", show_default=f"{PHOTOGRAPHS}, else the wheel's photograph")
 ]
 BackendOption = Annotated[str, typer.Option(help="auto, openvino, onnxruntime, torch or tensorrt.")]
+SynthesisOption = Annotated[
+    str, typer.Option(help="Which g_s: full, or one that is quicker and coarser: fast, fastest (`inspect` lists them).")
+]
 ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the engine; 0 lets it choose.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]

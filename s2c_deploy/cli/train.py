@@ -14,10 +14,18 @@ from s2c_deploy.cli.options import JsonOption, PresetOption
 from s2c_deploy.cli.output import say, say_json, warn
 from s2c_deploy.errors import DependencyError, InputError
 from s2c_deploy.files import check_folder_writable, check_writable, status_of
-from s2c_deploy.presets import CHANNEL_AGGREGATIONS, OBJECTIVES, VARIANTS, model_config
+from s2c_deploy.presets import (
+    CHANNEL_AGGREGATIONS,
+    OBJECTIVES,
+    SYNTHESES,
+    VARIANTS,
+    ModelConfig,
+    model_config,
+    synthesis_config,
+)
 
 if TYPE_CHECKING:
-    from s2c_deploy.train import Request, TrainResult
+    from s2c_deploy.train import Request, SynthesisOnly, TrainResult
 
 RUNS = Path("runs")
 
@@ -43,6 +51,13 @@ def train(
     lmbda: Annotated[
         list[float] | None, typer.Option(help="Trade-off of a quality level; once per level.", show_default="eight")
     ] = None,
+    only: Annotated[
+        str, typer.Option(help="g_s: a lighter one for the latents of --from's weights; all else stands still.")
+    ] = "",
+    synthesis: Annotated[str, typer.Option(help=f"Which one: {', '.join(SYNTHESES)}.")] = SYNTHESES[0],
+    bank_steps: Annotated[
+        int, typer.Option(min=0, help="Its crops come round after so many steps, latents computed once; 0: never.")
+    ] = 2000,
     batch: Annotated[int, typer.Option(min=1, help="Crops per step, of all processes together.")] = 8,
     crop: Annotated[int, typer.Option(help="Side of the crops, a multiple of 64.")] = 128,
     last_crop: Annotated[int, typer.Option(help="Side of the crops at the end.")] = 256,
@@ -87,10 +102,12 @@ def train(
 
     s2c-deploy train photos/ --preset small --from export/conv --crop 256 --batch 4 --bfloat16 --steps 8000
 
+    s2c-deploy train photos/ --only g_s --synthesis fast --from export/conv --steps 20000
+
     torchrun --nproc-per-node 8 --no-python s2c-deploy train photos/ --preset base --batch 64
     """
     _check_packages()
-    from s2c_deploy.train import Request, TrainSettings, choose_device, train_folder
+    from s2c_deploy.train import SYNTHESIS_LMBDA_WEIGHT, Request, TrainSettings, choose_device, train_folder
 
     config = model_config(
         variant,
@@ -100,6 +117,9 @@ def train(
         objective=objective,
         lmbdas=lmbda or None,
     )
+    alone = None
+    if only:
+        config, alone = _synthesis_only(only, synthesis, start, bank_steps)
     device = choose_device(device)
     settings = TrainSettings(
         steps=steps,
@@ -113,6 +133,8 @@ def train(
         decay_from=decay_from,
         entropy_steps=entropy_steps,
         exact_from=exact_from,
+        only=alone,
+        lmbda_weight=TrainSettings.lmbda_weight if alone is None else SYNTHESIS_LMBDA_WEIGHT,
         validate_every=validate_every,
         save_every=save_every,
         seed=seed,
@@ -120,7 +142,7 @@ def train(
         bfloat16=device == "cuda" if bfloat16 is None else bfloat16,
         compiled=compiled,
     )
-    folder = out if out is not None else RUNS / config.name
+    folder = out if out is not None else RUNS / (config.name if alone is None else f"{config.name}-{synthesis}")
     request = Request(
         config=config,
         settings=settings,
@@ -135,7 +157,21 @@ def train(
     _say_left_out(data)
     result = train_folder(request, tell=warn)
     if result is not None:
-        _tell(result, folder, as_json)
+        _tell(result, folder, _after(folder, start, alone), as_json)
+
+
+def _synthesis_only(part: str, name: str, start: Path | None, bank_steps: int) -> tuple[ModelConfig, SynthesisOnly]:
+    """The model whose latents another g_s is for, as its folder describes it, and that g_s."""
+    from s2c_deploy.models.checkpoint import load_checkpoint
+    from s2c_deploy.train import SynthesisOnly
+
+    if part != "g_s":
+        raise InputError(f"--only: expected g_s, found {part!r:.80}")
+    if start is None:
+        raise InputError("--only g_s: expected the folder of a finished model with --from, found none")
+    checkpoint = load_checkpoint(start)
+    shape = synthesis_config(checkpoint.config, name)
+    return checkpoint.config, SynthesisOnly(shape=shape, weights_sha256=checkpoint.sha256, bank_steps=bank_steps)
 
 
 def _check_packages() -> None:
@@ -179,7 +215,14 @@ def _say_left_out(data: Path) -> None:
         warn(said)
 
 
-def _tell(result: TrainResult, folder: Path, as_json: bool) -> None:
+def _after(folder: Path, start: Path | None, alone: SynthesisOnly | None) -> str:
+    """What comes next, as a command."""
+    if alone is None:
+        return f"s2c-deploy export --weights {folder}"
+    return f"cp {folder}/g_s.{alone.shape.name}.* {start}/ && s2c-deploy export --weights {start} --force"
+
+
+def _tell(result: TrainResult, folder: Path, after: str, as_json: bool) -> None:
     last = max((row["step"] for row in result.validation), default=0)
     points = [row for row in result.validation if row["step"] == last]
     if as_json:
@@ -192,4 +235,4 @@ def _tell(result: TrainResult, folder: Path, as_json: bool) -> None:
     say(f"{'quality':>8}{'bpp':>9}{'PSNR dB':>9}   held-out pictures, step {last:,.0f}")
     for row in points:
         say(f"{row['quality']:>8}{row['bpp']:>9.4f}{row['psnr']:>9.2f}")
-    say(f"next: s2c-deploy export --weights {folder}")
+    say(f"next: {after}")

@@ -36,6 +36,7 @@ from s2c_deploy.formats.bitstream import (
 )
 from s2c_deploy.formats.bundle import Bundle, graph_names, open_bundle
 from s2c_deploy.lifetime import Lifetime
+from s2c_deploy.presets import FULL
 from s2c_deploy.runtime.backends import PRECISIONS
 
 
@@ -61,22 +62,26 @@ class Codec:
         backend: str = "auto",
         *,
         threads: int = 0,
-        synthesis: str = "auto",
+        synthesis: str = FULL,
+        precision: str = "auto",
         max_pixels: int | None = None,
     ) -> Codec:
         """Opens the bundle in a folder on a backend: auto, or one of ``runtime.BACKENDS``.
 
-        threads: 0 lets the engine choose; synthesis: precision of g_s: auto, float32, bfloat16 on a CPU, float16 of a
-        TensorRT engine (symbols are the same, pixels may differ); max_pixels: larger streams are refused before
+        threads: 0 lets the engine choose; synthesis: which of the bundle's g_s (``Bundle.syntheses``): full, or a
+        lighter one, such as fast; precision: of g_s: auto, float32, bfloat16 on a CPU, float16 of a TensorRT engine
+        (of both choices, symbols are the same, pixels may differ); max_pixels: larger streams are refused before
         anything is allocated, counted with their padding to multiples of 64; by default 2^27 of a picture and 2^25 of a
         tile, for which S2C-Conv `small` takes some 21 GB (630 bytes a pixel).
         Raises InputError, BundleError, EngineError, OutOfMemoryError or DependencyError.
         """
         threads, max_pixels = _whole(threads), _whole(max_pixels)
-        _check_options(backend, threads, synthesis, max_pixels)
+        _check_options(backend, threads, synthesis, precision, max_pixels)
         opened = open_bundle(_folder(bundle))
-        codec = cls(opened, Networks(opened, backend, threads=threads, synthesis=synthesis), max_pixels=max_pixels)
-        codec._opened = {"backend": backend, "threads": threads, "synthesis": synthesis, "max_pixels": max_pixels}
+        options = {"backend": backend, "threads": threads, "synthesis": synthesis, "precision": precision}
+        networks = Networks(opened, backend, threads=threads, synthesis=synthesis, precision=precision)
+        codec = cls(opened, networks, max_pixels=max_pixels)
+        codec._opened = {**options, "max_pixels": max_pixels}
         return codec
 
     @property
@@ -90,7 +95,7 @@ class Codec:
         with self._lifetime.use():
             for name in graph_names(self.bundle.config):
                 if sides.get(name, True):
-                    self._networks[name]
+                    self._networks[self._networks.synthesis if name == "g_s" else name]
 
     def close(self) -> None:
         """Frees the engines, once other threads' calls have ended; using the codec afterwards is an InputError."""
@@ -286,13 +291,13 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, np.integer) else value
 
 
-def _check_options(backend: object, threads: object, synthesis: object, max_pixels: object) -> None:
+def _check_options(backend: object, threads: object, synthesis: object, precision: object, max_pixels: object) -> None:
     """InputError for values of other types than ``Codec.open`` names."""
-    for name, value in (("backend", backend), ("synthesis", synthesis)):
+    for name, value in (("backend", backend), ("synthesis", synthesis), ("precision", precision)):
         if not isinstance(value, str):
             raise InputError(f"{name}: expected a name, found {type(value).__name__}")
-    if synthesis not in PRECISIONS:
-        raise InputError(f"synthesis: expected {', '.join(PRECISIONS)}, found {synthesis!r:.80}")
+    if precision not in PRECISIONS:
+        raise InputError(f"precision: expected {', '.join(PRECISIONS)}, found {precision!r:.80}")
     if type(threads) is not int or not 0 <= threads <= MAX_THREADS:
         raise InputError(f"threads: expected 0 to {MAX_THREADS}, found {threads!r:.80}")
     if max_pixels is not None and (type(max_pixels) is not int or max_pixels < 1):

@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 from s2c_deploy.errors import EngineError
 from s2c_deploy.formats.bundle import Bundle, exact_graphs
-from s2c_deploy.formats.manifest import FLOAT_GRAPHS
+from s2c_deploy.formats.manifest import is_float
 from s2c_deploy.host import usable_processors
+from s2c_deploy.presets import FULL
 from s2c_deploy.runtime import ENGINE_BACKENDS, Runner, backend_status, choose_backend, open_runner
 from s2c_deploy.runtime.probe import first_failure
 
@@ -50,7 +51,7 @@ def open_graph(
 ) -> Runner:
     """A graph of a bundle on one backend: its .onnx file, or its engine.  precision: of float graphs; exact ones have
     float32 only."""
-    if graph not in FLOAT_GRAPHS:
+    if not is_float(graph):
         precision = "float32"
     if backend in ENGINE_BACKENDS:
         from s2c_deploy.tensorrt.runner import open_engine
@@ -65,18 +66,22 @@ class Networks:
     """The graphs of a bundle on one backend, opened when first asked for.
 
     Each must give its known answers before it is used: EngineError names the first value that differs.
-    synthesis: the precision of g_s, the one graph that may lose some and that the encoder can do without; auto:
-    float32, or on TensorRT what its engines were built in.
+    synthesis: which g_s, full or a lighter one of the bundle; precision: of it, the one graph that may lose some and
+    that the encoder can do without; auto: float32, or on TensorRT what its engines were built in.
 
     Any thread may ask for a graph and, on a CPU, call it at any time.  On a GPU a graph's outputs may stay there until
     its next call: ``walking`` and ``drawing`` are held by whoever uses the graphs of the latent, or g_s.
     """
 
-    def __init__(self, bundle: Bundle, backend: str, *, threads: int = 0, synthesis: str = "auto") -> None:
+    def __init__(
+        self, bundle: Bundle, backend: str, *, threads: int = 0, synthesis: str = FULL, precision: str = "auto"
+    ) -> None:
         self._bundle = bundle
+        #: The graph of g_s.
+        self.synthesis = bundle.synthesis_graph(synthesis)
         self.backend = choose_for(bundle, backend)
         self._threads = threads
-        self._precision = {"g_s": synthesis}
+        self._precision = {self.synthesis: precision}
         self._answers = bundle.known_answers()
         self._exact = set(exact_graphs(bundle.config))
         self._runners: dict[str, Runner] = {}

@@ -56,7 +56,9 @@ class TileCoder:
         """The tile's pixels, rounded by the engine where its graph does that; InputError for latents of other shape."""
         inverse_gain = self._gains.at(quality)[2]
         with self._networks.drawing:
-            out = self._networks["g_s"]({"y_hat": self._checked(y_hat, part), "inverse_gain": inverse_gain})
+            out = self._networks[self._networks.synthesis](
+                {"y_hat": self._checked(y_hat, part), "inverse_gain": inverse_gain}
+            )
             if PIXELS in out:
                 return cast("Pixels", out[PIXELS])[0, : part.height, : part.width]
             return to_pixels(out["x_hat"], part.height, part.width)

@@ -23,6 +23,7 @@ from s2c_deploy.export.numbers import model_numbers
 from s2c_deploy.export.parity import check_graph
 from s2c_deploy.export.precision import HalfGraphs, half_graphs
 from s2c_deploy.export.probes import full_range_probes, probe_graphs
+from s2c_deploy.export.syntheses import described_syntheses
 from s2c_deploy.export.transform_graphs import transform_graphs
 from s2c_deploy.formats.bundle import Bundle, Gains, exact_graphs, npz_bytes, open_bundle, write_bundle
 from s2c_deploy.formats.manifest import KNOWN_ANSWERS, SCHEMA_VERSION, TABLES
@@ -34,6 +35,7 @@ from s2c_deploy.listing import list_images
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.checkpoint import Checkpoint
 from s2c_deploy.models.model import INDEX_GAIN
+from s2c_deploy.models.transforms import Synthesis
 from s2c_deploy.progress import Progress, Steps, silent
 from s2c_deploy.quantize import activation_ranges, exact_model
 from s2c_deploy.quantize.integer_conv import IntegerConv
@@ -72,20 +74,24 @@ def export_bundle(
     model = _exact(checkpoint, pictures, steps)
     proof = exactness_proof(model)
     steps("writing graphs")
-    graphs = _graphs(model, checkpoint)
+    lighter = {f"g_s.{s.shape.name}": s.module for s in checkpoint.lighter}
+    graphs = _graphs(model, checkpoint, lighter)
     files = {f"{name}.onnx": graph.SerializeToString(deterministic=True) for name, graph in graphs.items()}
     described = describe_numbers(model_numbers(model, tables, gains))
     steps("running the model on photographs")
-    probes = [probe_graphs(model, gains, pictures[0], quality) for quality in PARITY_QUALITIES]
-    probes += [probe_graphs(model, gains, x, PARITY_QUALITIES[1]) for x in pictures[1:]]
+    probes = [probe_graphs(model, gains, pictures[0], quality, lighter) for quality in PARITY_QUALITIES]
+    probes += [probe_graphs(model, gains, x, PARITY_QUALITIES[1], lighter) for x in pictures[1:]]
     parity = _gate(files, probes, exact_graphs(checkpoint.config), steps)
     for name in exact_graphs(checkpoint.config):  # as whoever opens the bundle will
         check_numbers(name, graph_numbers(OnnxGraph(name=name, data=files[f"{name}.onnx"]), name), described)
-    files[KNOWN_ANSWERS] = npz_bytes(probe_arrays(_known_answers(model, gains, pictures[0])))
+    files[KNOWN_ANSWERS] = npz_bytes(probe_arrays(_known_answers(model, gains, pictures[0], lighter)))
     files[TABLES] = npz_bytes({**tables.to_arrays(), **vars(gains)})
 
+    syntheses = described_syntheses(checkpoint, model, gains, pictures, steps)
+
     def describe(entries: Mapping[str, object]) -> dict[str, Any]:
-        return _manifest(checkpoint, graphs, entries, parity, proof) | {"numbers": described}
+        told = {"numbers": described, "syntheses": syntheses}
+        return _manifest(checkpoint, graphs, entries, parity, proof) | told
 
     if precision == "float32":
         write_bundle(out, files, describe)
@@ -106,17 +112,20 @@ def _exact(checkpoint: Checkpoint, pictures: Sequence[Tensor], steps: Steps) -> 
     return exact_model(checkpoint.model, ranges)
 
 
-def _graphs(model: S2CModel, checkpoint: Checkpoint) -> dict[str, onnx.ModelProto]:
-    graphs = transform_graphs(model) | entropy_graphs(model)
+def _graphs(model: S2CModel, checkpoint: Checkpoint, lighter: Mapping[str, Synthesis]) -> dict[str, onnx.ModelProto]:
+    graphs = transform_graphs(model, lighter) | entropy_graphs(model)
     for name, graph in graphs.items():
         _describe(graph, name, checkpoint)
     return graphs
 
 
-def _known_answers(model: S2CModel, gains: Gains, picture: Tensor) -> dict[str, Probe]:
+def _known_answers(
+    model: S2CModel, gains: Gains, picture: Tensor, lighter: Mapping[str, Synthesis]
+) -> dict[str, Probe]:
     """Of a corner of the picture, and of the exact graphs over the full range of their inputs."""
     height, width = KNOWN_ANSWER_SIZE
-    answers = probe_graphs(model, gains, picture[:, :, :height, :width].contiguous(), PARITY_QUALITIES[1])
+    corner = picture[:, :, :height, :width].contiguous()
+    answers = probe_graphs(model, gains, corner, PARITY_QUALITIES[1], lighter)
     return answers | {name + FULL_RANGE: probe for name, probe in full_range_probes(model).items()}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from s2c_deploy.formats.bundle import Gains
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.entropy_model import pack_anchors, pack_nonanchors, unpack
 from s2c_deploy.models.model import INDEX_GAIN
+from s2c_deploy.models.transforms import Synthesis
 from s2c_deploy.runtime.probe import Probe
 
 #: The parts of their range that inputs of known answers span, a picture each.
@@ -18,8 +21,13 @@ RANGE_PARTS = (1, 8, 64, 512)
 
 
 @torch.no_grad()
-def probe_graphs(model: S2CModel, gains: Gains, x: Tensor, quality: float) -> dict[str, Probe]:
-    """Runs an exact model as the encoder would; x: float32 1 x 3 x H x W in [0, 1], sides multiples of 64."""
+def probe_graphs(
+    model: S2CModel, gains: Gains, x: Tensor, quality: float, lighter: Mapping[str, Synthesis]
+) -> dict[str, Probe]:
+    """Runs an exact model as the encoder would; x: float32 1 x 3 x H x W in [0, 1], sides multiples of 64.
+
+    lighter: other versions of g_s by the names of their graphs.
+    """
     gain, hyper_gain, inverse_gain, _ = (torch.from_numpy(np.asarray(a)) for a in gains.at(quality))
     probes: dict[str, Probe] = {}
 
@@ -54,8 +62,8 @@ def probe_graphs(model: S2CModel, gains: Gains, x: Tensor, quality: float) -> di
         )
         decoded.append(unpack(anchors, _decoded(pack_nonanchors(target), indexes, means)))
     y_hat = torch.cat(decoded, 1)
-    x_hat = model.g_s(y_hat * inverse_gain)
-    record("g_s", {"y_hat": y_hat, "inverse_gain": inverse_gain}, {"x_hat": x_hat})
+    for name, g_s in {"g_s": model.g_s, **lighter}.items():
+        record(name, {"y_hat": y_hat, "inverse_gain": inverse_gain}, {"x_hat": g_s(y_hat * inverse_gain)})
     return probes
 
 

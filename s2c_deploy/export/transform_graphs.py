@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping
 
 import onnx
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from s2c_deploy.export.graph_writer import OPSET
 from s2c_deploy.models import S2CModel
+from s2c_deploy.models.transforms import Synthesis
 
 
 class _ThenGain(nn.Module):
@@ -38,13 +40,16 @@ class _GainFirst(nn.Module):
         return out
 
 
-def transform_graphs(model: S2CModel) -> dict[str, onnx.ModelProto]:
-    """g_a, h_a and g_s of a model, with dynamic batch, height and width."""
+def transform_graphs(model: S2CModel, lighter: Mapping[str, Synthesis]) -> dict[str, onnx.ModelProto]:
+    """g_a, h_a and g_s of a model, with dynamic batch, height and width; and lighter versions of g_s by the names of
+    their graphs."""
     m, n = model.config.latent_channels, model.config.hyper_channels
     return {
         "g_a": _trace("g_a", _ThenGain(model.g_a), ("x", (1, 3, 128, 192)), ("gain", m), "y"),
         "h_a": _trace("h_a", _ThenGain(model.h_a), ("y", (1, m, 8, 12)), ("hyper_gain", n), "z"),
-        "g_s": _trace("g_s", _GainFirst(model.g_s), ("y_hat", (1, m, 8, 12)), ("inverse_gain", m), "x_hat"),
+    } | {
+        name: _trace(name, _GainFirst(g_s), ("y_hat", (1, m, 8, 12)), ("inverse_gain", m), "x_hat")
+        for name, g_s in {"g_s": model.g_s, **lighter}.items()
     }
 
 

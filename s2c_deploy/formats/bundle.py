@@ -2,7 +2,7 @@
 
     engines/conv-small/
         manifest.json        what this is, every file's size and SHA-256
-        *.onnx               g_a h_a h_s g_s and two context graphs per latent group
+        *.onnx               g_a h_a h_s g_s and two context graphs per latent group; lighter versions of g_s
         tables.npz           frequency tables, gains, z indexes
         known_answers.npz    inputs and expected outputs of every graph
 
@@ -28,7 +28,6 @@ from s2c_deploy.contract import ENGINE_TARGETS, SCALE_LEVELS
 from s2c_deploy.entropy.tables import FrequencyTables
 from s2c_deploy.errors import BundleError, InputError, OutOfMemoryError
 from s2c_deploy.formats.manifest import (
-    FLOAT_GRAPHS,
     KNOWN_ANSWERS,
     MANIFEST,
     MAX_ARRAY_BYTES,
@@ -37,6 +36,8 @@ from s2c_deploy.formats.manifest import (
     described_model,
     file_fingerprint,
     fingerprint,
+    is_float,
+    is_lighter,
     read_listed,
     read_manifest,
 )
@@ -44,7 +45,7 @@ from s2c_deploy.formats.npz import npz_bytes, parse_npz
 from s2c_deploy.formats.numbers import check_numbers, graph_numbers, names_of, table_numbers
 from s2c_deploy.formats.onnx_graph import OnnxGraph, check_graph
 from s2c_deploy.inside import read_file
-from s2c_deploy.presets import ModelConfig
+from s2c_deploy.presets import FULL, ModelConfig
 from s2c_deploy.replace import check_place, new_folder
 
 __all__ = [
@@ -68,9 +69,9 @@ def graph_names(config: ModelConfig) -> list[str]:
     return ["g_a", "h_a", "h_s", *contexts, "g_s"]
 
 
-def chosen_graphs(config: ModelConfig, asked: Sequence[str]) -> list[str]:
-    """Those asked for, all where none is named, in the order of ``graph_names``; InputError for unknown names."""
-    names = graph_names(config)
+def chosen_graphs(bundle: Bundle, asked: Sequence[str]) -> list[str]:
+    """Those asked for, all where none is named, lighter versions of g_s last; InputError for unknown names."""
+    names = [*graph_names(bundle.config), *bundle.lighter_graphs]
     if unknown := sorted(set(asked) - set(names)):
         raise InputError(f"graphs: expected some of {', '.join(names)}, found {', '.join(unknown)}")
     return [name for name in names if not asked or name in asked]
@@ -78,7 +79,7 @@ def chosen_graphs(config: ModelConfig, asked: Sequence[str]) -> list[str]:
 
 def exact_graphs(config: ModelConfig) -> list[str]:
     """The graphs that must agree bit for bit on every engine."""
-    return [name for name in graph_names(config) if name not in FLOAT_GRAPHS]
+    return [name for name in graph_names(config) if not is_float(name)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +142,25 @@ class Bundle:
     manifest: Mapping[str, Any]
     tables: FrequencyTables
     gains: Gains
+
+    @property
+    def lighter_graphs(self) -> list[str]:
+        """Graphs of lighter versions of g_s, for the same latents: g_s.fast."""
+        return sorted(filter(is_lighter, self.manifest["graphs"]))
+
+    @property
+    def syntheses(self) -> list[str]:
+        """The names to choose a g_s by: full, and those of the lighter ones."""
+        return [FULL, *(graph.removeprefix("g_s.") for graph in self.lighter_graphs)]
+
+    def synthesis_graph(self, name: str) -> str:
+        """The graph of a g_s by its name; InputError names those that there are."""
+        if name not in self.syntheses:
+            raise InputError(
+                f"synthesis: expected {' or '.join(self.syntheses)} of {self.path}, found {name!r:.80}",
+                hint="precisions are chosen apart from it: --precision" if name in ("float32", "bfloat16") else None,
+            )
+        return "g_s" if name == FULL else f"g_s.{name}"
 
     def graph(self, name: str, precision: str = "float32") -> Path:
         """Where the .onnx file of a graph is; at float16, of its FP16 version where there is one.
@@ -215,11 +235,12 @@ def open_bundle(path: Path) -> Bundle:
     if missing := set(graph_names(config)) - set(graphs):
         raise BundleError(f"{MANIFEST}: graphs: expected {', '.join(sorted(missing))} too, found {sorted(graphs)}")
     exact = exact_graphs(config)
-    if odd := [name for name in graph_names(config) if graphs[name]["exact"] != (name in exact)]:
-        names = ", ".join(exact)
-        raise BundleError(f"{MANIFEST}: graphs: expected {names}, and no others, to be exact, not so {odd[0]}")
+    names = [*graph_names(config), *filter(is_lighter, graphs)]
+    if odd := [name for name in names if graphs[name]["exact"] != (name in exact)]:
+        wanted = ", ".join(exact)
+        raise BundleError(f"{MANIFEST}: graphs: expected {wanted}, and no others, to be exact, not so {odd[0]}")
     # Files have their graphs' names: nothing else says which is which, and two that were exchanged decode otherwise.
-    if odd := [name for name in graph_names(config) if graphs[name]["file"] != f"{name}.onnx"]:
+    if odd := [name for name in names if graphs[name]["file"] != f"{name}.onnx"]:
         found = graphs[odd[0]]["file"]
         raise BundleError(f"{MANIFEST}: graphs: {odd[0]}: expected the file {odd[0]}.onnx, found {found}")
     bound_to = fingerprint(manifest)

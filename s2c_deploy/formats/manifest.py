@@ -24,8 +24,10 @@ SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 TABLES = "tables.npz"
 KNOWN_ANSWERS = "known_answers.npz"
-#: The graphs that are not exact, and may have FP16 versions.
+#: The graphs that are not exact, and may have FP16 versions; besides them, lighter versions of g_s.
 FLOAT_GRAPHS = ("g_a", "h_a", "g_s")
+#: How a lighter g_s is called: g_s.fast.
+_LIGHTER = re.compile(r"g_s\.[a-z0-9]{1,32}")
 #: Bounds before anything is read: a manifest is a few kB, the largest graph some hundred MB.
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILE_BYTES = 2 << 30
@@ -42,6 +44,16 @@ _WORD = re.compile(r"[ -~]{1,128}")
 #: Names of arrays and of their types.
 _KEY = re.compile(r"[A-Za-z0-9_.]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def is_float(graph: str) -> bool:
+    """Whether a graph of this name is one that need not be exact."""
+    return graph in FLOAT_GRAPHS or is_lighter(graph)
+
+
+def is_lighter(graph: str) -> bool:
+    """Whether a graph of this name is a lighter g_s."""
+    return _LIGHTER.fullmatch(graph) is not None
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -149,6 +161,8 @@ def _check_entries(file: Path, manifest: Mapping[str, Any]) -> None:
             _check_tensors(file, f"graphs: {name}: {side}", graph.get(side))
     if "float16" in manifest:
         _check_float16(file, manifest)
+    if "syntheses" in manifest:
+        _check_syntheses(file, manifest["syntheses"])
     for name in (TABLES, KNOWN_ANSWERS):
         if name not in manifest["files"]:
             raise BundleError(f"{file}: files: expected {name}, found {', '.join(sorted(manifest['files']))}")
@@ -242,7 +256,7 @@ def _check_float16(file: Path, manifest: Mapping[str, Any]) -> None:
     if not isinstance(graphs, dict):
         raise BundleError(f"{file}: float16: expected graphs, found {half!r:.80}")
     for name, graph in graphs.items():
-        if name not in FLOAT_GRAPHS:
+        if not is_float(name) or name not in manifest["graphs"]:
             raise BundleError(f"{file}: float16: graphs: expected {', '.join(FLOAT_GRAPHS)}, found {name!r:.80}")
         if not (isinstance(graph, dict) and _is_listed(manifest, graph.get("file"))):
             raise BundleError(f"{file}: float16: graphs: {name}: expected a listed file, found {graph!r:.80}")
@@ -253,6 +267,19 @@ def _check_float16(file: Path, manifest: Mapping[str, Any]) -> None:
                 f"{file}: float16: graphs: {name}: expected float32_nodes with a reason each, found {nodes!r:.80}"
             )
     _check_losses(file, half.get("gate"))
+
+
+def _check_syntheses(file: Path, syntheses: object) -> None:
+    """What is said of each g_s: it is printed."""
+    for name, told in syntheses.items() if isinstance(syntheses, dict) else (("", None),):
+        psnr = told.get("psnr") if isinstance(told, dict) else None
+        good = isinstance(psnr, dict) and all(_WORD.fullmatch(key) and _is_number(value) for key, value in psnr.items())
+        counts = [told.get(key) for key in ("kmac_per_pixel", "parameters")] if isinstance(told, dict) else [None]
+        if not (good and _WORD.fullmatch(name) and all(map(_is_number, counts))):
+            raise BundleError(
+                f"{file}: syntheses: {name!r:.40}: expected psnr by quality, kmac_per_pixel and parameters, "
+                f"found {told!r:.80}"
+            )
 
 
 def _check_losses(file: Path, gate: object) -> None:

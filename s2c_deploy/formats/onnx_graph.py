@@ -22,7 +22,8 @@ from s2c_deploy.errors import BundleError, EngineError
 
 #: What the exporter writes, of ONNX's own operators, and what every engine here runs.
 OPERATORS = frozenset(
-    {"Add", "Cast", "Clip", "Concat", "Constant", "Conv", "DepthToSpace", "Div", "Erf", "Floor", "Gather", "Identity"}
+    {"Add", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "DepthToSpace", "Div", "Erf", "Floor"}
+    | {"Gather", "Identity"}
     | {"LayerNormalization", "LeakyRelu", "MatMul", "Mul", "Relu", "Reshape", "Round", "Shape", "Slice", "Softmax"}
     | {"Split", "Transpose", "Unsqueeze"}
 )

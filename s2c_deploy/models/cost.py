@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from s2c_deploy.models.blocks import WINDOW, WindowAttention
 from s2c_deploy.models.model import S2CModel
-from s2c_deploy.presets import ModelConfig
+from s2c_deploy.presets import ModelConfig, SynthesisConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,10 @@ _PARTS = {
 
 def _macs(module: nn.Module, output: Tensor) -> int:
     """Multiply-accumulates of one call of a module; biases, norms and point-wise functions are not counted."""
+    if isinstance(module, nn.ConvTranspose2d):
+        # Every position of the input meets every tap.
+        positions = output.shape[-2] * output.shape[-1] // math.prod(module.stride)
+        return positions * module.weight.numel()
     if isinstance(module, nn.Conv2d):
         return output.numel() // output.shape[0] * module.weight[0].numel()
     if isinstance(module, WindowAttention):
@@ -43,14 +48,16 @@ def _macs(module: nn.Module, output: Tensor) -> int:
     return 0
 
 
-def count_cost(config: ModelConfig) -> list[TransformCost]:
+def count_cost(config: ModelConfig, synthesis: SynthesisConfig | None = None) -> list[TransformCost]:
     """Cost of every transform of a model, on tensors without data (no weights are allocated).
+
+    synthesis: another g_s than the model's own.
 
     The contexts' masked 5x5 convolution is counted whole: that is what a dense kernel computes.
     """
     side = 256
     with torch.device("meta"):
-        model = S2CModel(config).eval()
+        model = S2CModel(config, synthesis).eval()
         x = torch.empty(1, 3, side, side)
         levels = torch.empty(1, dtype=torch.int64)
     macs = dict.fromkeys(_PARTS, 0)

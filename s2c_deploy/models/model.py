@@ -18,7 +18,7 @@ from s2c_deploy.models.entropy_model import (
     unpack,
 )
 from s2c_deploy.models.transforms import Analysis, HyperAnalysis, Synthesis
-from s2c_deploy.presets import ModelConfig
+from s2c_deploy.presets import ModelConfig, SynthesisConfig, synthesis_config
 
 #: The scale table: sigma_i = SCALE_MIN * exp(i * SCALE_STEP), i = 0..63 (CompressAI's 0.11 .. 256).
 SCALE_MIN, SCALE_MAX = 0.11, 256.0
@@ -112,14 +112,15 @@ class S2CModel(nn.Module):
     scale indexes and means rounded as the coder sees them.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, synthesis: SynthesisConfig | None = None) -> None:
+        """synthesis: the shape of g_s [default: the model's own]."""
         super().__init__()
         self.config = config
         self.g_a = Analysis(config)
         self.h_a = HyperAnalysis(config)
         self.h_s = HyperSynthesis(config)
         self.contexts = nn.ModuleList(GroupContext(config, k) for k in range(len(config.groups)))
-        self.g_s = Synthesis(config)
+        self.g_s = Synthesis(config, synthesis or synthesis_config(config))
         steps = torch.tensor(config.lmbdas).log()[:, None]
         gains = 0.5 * (steps - steps.mean()) + math.log(FIRST_GAIN)
         self.log_gain = nn.Parameter(gains.repeat(1, config.latent_channels))
@@ -147,14 +148,23 @@ class S2CModel(nn.Module):
 
     def forward(self, x: Tensor, levels: Tensor) -> ModelOutput:
         """x: B x 3 x H x W in [0, 1], H and W multiples of 64; levels: B quality levels, int64 from 0."""
+        y_hat, bits_y, bits_z = self.latents(x, levels)
+        x_hat = self.g_s(y_hat * self.inverse_gain(levels))
+        return ModelOutput(x_hat=x_hat, y_hat=y_hat, bits_y=bits_y, bits_z=bits_z)
+
+    def inverse_gain(self, levels: Tensor) -> Tensor:
+        """What y_hat is multiplied by before g_s, B x M x 1 x 1."""
+        return self.log_inverse_gain[levels].exp()[:, :, None, None]
+
+    def latents(self, x: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """y_hat, and the bits of y and of z per sample: everything before g_s."""
         y = self.g_a(x).float() * self.log_gain[levels].exp()[:, :, None, None]
         z = self.h_a(y).float() * self.log_hyper_gain[levels].exp()[:, :, None, None]
         z_symbols = ste_round(z.clamp(-Z_LIMIT, Z_LIMIT))
         z_index = self._index(self.z_index[levels])[:, :, None, None]
         bits_z = self._bits(z, z_symbols, z_index)
         y_hat, bits_y = self._latent(y, self.h_s(z_symbols))
-        x_hat = self.g_s(y_hat * self.log_inverse_gain[levels].exp()[:, :, None, None])
-        return ModelOutput(x_hat=x_hat, y_hat=y_hat, bits_y=bits_y, bits_z=bits_z.flatten(1).sum(1))
+        return y_hat, bits_y, bits_z.flatten(1).sum(1)
 
     def _latent(self, y: Tensor, hyper: Tensor) -> tuple[Tensor, Tensor]:
         """Goes through the groups and passes as the decoder does; returns y_hat and bits per sample."""

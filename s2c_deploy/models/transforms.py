@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from s2c_deploy.models.blocks import S2CBlock
-from s2c_deploy.presets import ModelConfig
+from s2c_deploy.presets import ModelConfig, SynthesisConfig
 
 
 def unit_gain(conv: nn.Conv2d) -> nn.Conv2d:
@@ -17,21 +17,37 @@ def unit_gain(conv: nn.Conv2d) -> nn.Conv2d:
     return conv
 
 
-def subpixel_conv(inputs: int, outputs: int) -> nn.Sequential:
-    """3x3 convolution and sub-pixel shuffle: doubles the resolution."""
-    return nn.Sequential(unit_gain(nn.Conv2d(inputs, 4 * outputs, 3, padding=1)), nn.PixelShuffle(2))
+def subpixel_conv(inputs: int, outputs: int, *, kernel: int = 3, factor: int = 2) -> nn.Sequential:
+    """Convolution and sub-pixel shuffle: ``factor`` times the resolution."""
+    conv = nn.Conv2d(inputs, factor**2 * outputs, kernel, padding=kernel // 2)
+    return nn.Sequential(unit_gain(conv), nn.PixelShuffle(factor))
 
 
-def _blocks(config: ModelConfig, stage: int) -> list[nn.Module]:
+def transposed_conv(inputs: int, outputs: int) -> nn.ConvTranspose2d:
+    """3x3 of stride 2: doubles the resolution with a quarter of a 3x3 sub-pixel convolution's products."""
+    conv = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
+    # A position of the output is reached by 9 / 4 of the kernel's taps on average.
+    nn.init.normal_(conv.weight, std=(inputs * 9 / 4) ** -0.5)
+    return conv
+
+
+def upsampling(kind: str, inputs: int, outputs: int) -> nn.Module:
+    """The module of one of ``presets.UPSAMPLINGS``."""
+    if kind == "transposed3x3":
+        return transposed_conv(inputs, outputs)
+    return subpixel_conv(inputs, outputs, kernel=3 if kind == "subpixel3x3" else 1)
+
+
+def _blocks(config: ModelConfig, stage: int, width: int, depth: int) -> list[nn.Module]:
     return [
         S2CBlock(
-            config.widths[stage],
+            width,
             spatial=config.spatial[stage],
             spatial_norm=config.spatial_norm,
             expansion=config.expansion,
             aggregation=config.aggregation,
         )
-        for _ in range(config.depths[stage])
+        for _ in range(depth)
     ]
 
 
@@ -42,7 +58,8 @@ class Analysis(nn.Sequential):
         layers: list[nn.Module] = []
         inputs = 3
         for stage, width in enumerate(config.widths):
-            layers += [unit_gain(nn.Conv2d(inputs, width, 3, stride=2, padding=1)), *_blocks(config, stage)]
+            down = unit_gain(nn.Conv2d(inputs, width, 3, stride=2, padding=1))
+            layers += [down, *_blocks(config, stage, width, config.depths[stage])]
             inputs = width
         layers.append(unit_gain(nn.Conv2d(inputs, config.latent_channels, 3, stride=2, padding=1)))
         super().__init__(*layers)
@@ -51,13 +68,13 @@ class Analysis(nn.Sequential):
 class Synthesis(nn.Sequential):
     """g_s: y_hat, B x M x H/16 x W/16, to x_hat, B x 3 x H x W (unclipped)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, shape: SynthesisConfig) -> None:
         layers: list[nn.Module] = []
         inputs = config.latent_channels
-        for stage in reversed(range(len(config.widths))):
-            layers += [subpixel_conv(inputs, config.widths[stage]), *_blocks(config, stage)]
-            inputs = config.widths[stage]
-        layers.append(subpixel_conv(inputs, 3))
+        for stage, width, depth in zip((2, 1, 0), shape.widths, shape.depths, strict=False):
+            layers += [upsampling(shape.upsampling, inputs, width), *_blocks(config, stage, width, depth)]
+            inputs = width
+        layers.append(subpixel_conv(inputs, 3, factor=shape.last_factor))
         super().__init__(*layers)
 
 

@@ -34,6 +34,21 @@ def _conv(a: _Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None)
     return F.conv2d(x, weight, bias, stride=a.get("strides", 1), padding=(top, left), groups=a.get("group", 1))
 
 
+def _conv_transpose(a: _Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    top, left, bottom, right = a.get("pads", [0, 0, 0, 0])
+    if (top, left) != (bottom, right):
+        raise EngineError(f"ConvTranspose: expected symmetric pads, found {a['pads']}")
+    return F.conv_transpose2d(
+        x,
+        weight,
+        bias,
+        stride=a.get("strides", 1),
+        padding=(top, left),
+        output_padding=a.get("output_padding", 0),
+        groups=a.get("group", 1),
+    )
+
+
 def _slice(
     _a: _Attributes, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor, steps: Tensor | None = None
 ) -> Tensor:
@@ -84,6 +99,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "Concat": lambda a, *xs: torch.cat(xs, dim=a["axis"]),
     "Constant": lambda a: torch.from_numpy(numpy_helper.to_array(a["value"]).copy()),
     "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
     "DepthToSpace": _depth_to_space,
     "Div": _div,
     "Erf": lambda a, x: torch.erf(x),

@@ -86,7 +86,7 @@ def build_bundle(
     """
     host, options = this_host(), options if options is not None else BuildOptions()
     chosen = _capabilities(library, host, compute_capabilities)
-    names = chosen_graphs(bundle.config, graphs)
+    names = chosen_graphs(bundle, graphs)
     if precision not in ("float32", "float16"):
         raise InputError(f"precision: expected float32, float16, found {precision!r}")
     own_answers = bundle.known_answers()

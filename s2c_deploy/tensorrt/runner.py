@@ -13,8 +13,8 @@ import numpy as np
 
 from s2c_deploy.arrays import FloatArray
 from s2c_deploy.errors import EngineError
-from s2c_deploy.formats.bundle import Bundle
-from s2c_deploy.formats.manifest import FLOAT_GRAPHS
+from s2c_deploy.formats.bundle import Bundle, graph_names
+from s2c_deploy.formats.manifest import is_float
 from s2c_deploy.host import this_host
 from s2c_deploy.runtime.runner import PIXELS, CallTimes, Runner, TensorSpec
 from s2c_deploy.tensorrt.cuda_memory import Buffer, DeviceArray, Recording, Stopwatch, Stream, load_cuda
@@ -41,7 +41,7 @@ class TensorRTRunner(Runner):
         self._runtime = library.module.Runtime(self._log)
         self._engine = deserialize(library, self._runtime, engine)
         with quiet():
-            self._context = new_context(library.module, self._engine, exact=identity.graph not in FLOAT_GRAPHS)
+            self._context = new_context(library.module, self._engine, exact=not is_float(identity.graph))
         if self._context is None:
             raise self._failure("no execution context")
         self.provider = f"{library.target} {library.version} {identity.gpu or 'compute capability'}"
@@ -224,12 +224,13 @@ def open_engine(
 
 
 def has_engines(bundle: Bundle, target: str, trust: Trust | None = None) -> bool:
-    """Whether every graph of a bundle has an engine that this machine's library may load; bytes are not read."""
+    """Whether every graph of a bundle has an engine that this machine's library may load, lighter versions of g_s
+    aside; bytes are not read."""
     versions = {target: load_library(target).version}
     store = EngineStore(bundle, versions=versions, host=this_host(), trust=trust)
     sound = [entry.identity for entry in store.entries(thorough=False) if entry.problem is None]
     good = {identity.graph for identity in sound if identity is not None and identity.target == target}
-    return good >= set(bundle.manifest["graphs"])
+    return good >= set(graph_names(bundle.config))
 
 
 def new_context(module: Any, engine: Any, *, exact: bool) -> Any:

@@ -53,7 +53,7 @@ def commands(
         raise InputError(f"version: expected {', '.join(TOOLS)}, found {version!r}")
     if precision not in ("float32", "float16"):
         raise InputError(f"precision: expected float32, float16, found {precision!r}")
-    chosen = chosen_graphs(bundle.config, graphs)
+    chosen = chosen_graphs(bundle, graphs)
     return [_command(bundle, name, folder, version, precision, profile) for name in chosen]
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from s2c_deploy.errors import InputError
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.adapters import compatible_part, read_tensors
 from s2c_deploy.models.checkpoint import load_checkpoint
-from s2c_deploy.presets import ModelConfig
+from s2c_deploy.models.lighter import lighter_start
+from s2c_deploy.models.synthesis_files import with_synthesis
+from s2c_deploy.presets import ModelConfig, SynthesisConfig
 from s2c_deploy.train.cache import open_cache
 from s2c_deploy.train.data import hold_out
 from s2c_deploy.train.growth import grown, is_growth
@@ -49,9 +52,29 @@ def train_folder(request: Request, *, tell: Callable[[str], None]) -> TrainResul
     if request.threads:
         torch.set_num_threads(request.threads)
     check_run(request.out, request.config, request.settings)
-    initial = None if request.start is None else _initial(request.config, request.start, tell)
+    initial, ranges = None, None
+    if request.start is not None and request.settings.only is not None:
+        initial, ranges = _frozen(request.settings.only.shape, request.start, tell)
+    elif request.start is not None:
+        initial = _initial(request.config, request.start, tell)
     pictures = hold_out(open_cache(request.data, request.cache), request.held_out)
-    return train(request.config, request.settings, pictures, request.out, initial=initial)
+    return train(request.config, request.settings, pictures, request.out, initial=initial, ranges=ranges)
+
+
+def _frozen(
+    shape: SynthesisConfig, start: Path, tell: Callable[[str], None]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The state dict of a finished model with the beginning of another g_s in it, and the ranges of its integers.
+
+    That is the g_s of this shape which lies beside the weights, if there is one, else what the full one gives.
+    """
+    checkpoint = load_checkpoint(start)
+    if not checkpoint.ranges:
+        raise InputError(f"{start}: expected weights with calibrated ranges, found none", hint="train the model first")
+    found = [lighter for lighter in checkpoint.lighter if lighter.shape == shape]
+    g_s = found[0].module if found else lighter_start(checkpoint.config, shape, checkpoint.model.g_s)
+    tell(f"{start}: g_s begins with {'its own files' if found else 'what the full one has learned'}")
+    return with_synthesis(checkpoint.model.state_dict(), g_s), dict(checkpoint.ranges)
 
 
 def _initial(config: ModelConfig, start: Path, tell: Callable[[str], None]) -> dict[str, Tensor]:

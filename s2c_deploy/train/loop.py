@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from s2c_deploy.contract import LATENT_STRIDE
 from s2c_deploy.errors import InputError, OutOfMemoryError
 from s2c_deploy.files import check_folder_writable, make_folder, status_of
 from s2c_deploy.models import S2CModel
@@ -22,10 +23,11 @@ from s2c_deploy.models.tensor_files import out_of_memory
 from s2c_deploy.presets import ModelConfig
 from s2c_deploy.quantize import exact_model
 from s2c_deploy.train.data import Crops, Pictures
+from s2c_deploy.train.frozen import BANK, LatentBank, bank_of
 from s2c_deploy.train.klt import klt_start
 from s2c_deploy.train.log import LOG, PLOT, VALIDATION, Row, plot_run, write_rows
-from s2c_deploy.train.parallel import check_device, processes
-from s2c_deploy.train.release import calibrate, release
+from s2c_deploy.train.parallel import Processes, check_device, processes
+from s2c_deploy.train.release import calibrate, release, release_synthesis
 from s2c_deploy.train.run import Run, check_same_run
 from s2c_deploy.train.settings import TrainSettings
 from s2c_deploy.train.state import STATE, has_state, read_state
@@ -51,15 +53,17 @@ def train(
     out: Path,
     *,
     initial: dict[str, Tensor] | None = None,
+    ranges: dict[str, Tensor] | None = None,
 ) -> TrainResult | None:
     """Trains a model in the folder ``out``; goes on from ``out/state.pt`` when that exists.
 
     Writes there: state.pt (everything needed to go on), log.csv, validation.csv, run.png, and at the end
     weights.safetensors and recipe.toml, which makes it a folder for ``export``.  Stops after the step at hand on
     SIGINT or SIGTERM, with its state saved.  initial: weights to start from; without, the transform of the pictures
-    (``klt``).  InputError when ``out`` holds another run or a damaged state, or cannot be written; DependencyError when
-    the objective needs a package that is missing; OutOfMemoryError when memory does not hold a step.  Started by
-    torchrun, all processes train and the first one writes; the others return None.
+    (``klt``); ranges: of the finished model's integers, where g_s alone is trained, whose files are then written
+    (``release_synthesis``).  InputError when ``out`` holds another run or a damaged state, or cannot be written;
+    DependencyError when the objective needs a package that is missing; OutOfMemoryError when memory does not hold a
+    step.  Started by torchrun, all processes train and the first one writes; the others return None.
     """
     _check_asked(out, config, settings)
     make_folder(out)
@@ -68,19 +72,41 @@ def train(
         resumes = has_state(out)
         if initial is None and not resumes:
             initial = klt_start(config, pictures, settings.seed)
-        run = Run(config, settings, crops, group, initial)
+        run = Run(config, settings, crops, group, initial, _bank(config, settings, out, group, resumes))
         if resumes:
             run.resume(out)
+        elif ranges is not None:
+            run.freeze(ranges)
         validation = _steps(run, pictures, out, stop)
         finished = run.step == settings.steps
         if not group.first:
             return None
         # The recipe is written last: with it, the folder is whole.
-        if finished and status_of(out / RECIPE) is None:
-            plot_run(out, run.log.rows, validation, config.name)
-            ranges = run.ranges if run.ranges is not None else calibrate(run.averaged_model(), pictures)
-            release(out, config, run.averages, ranges, _told(settings, pictures))
+        if finished:
+            _release(run, pictures, out)
         return TrainResult(step=run.step, finished=finished, validation=validation)
+
+
+def _bank(
+    config: ModelConfig, settings: TrainSettings, out: Path, group: Processes, resumes: bool
+) -> LatentBank | None:
+    """Where latents are kept; several processes have theirs to themselves, and nowhere to keep them."""
+    if settings.only is None or group.count > 1:
+        return None
+    crops, side = settings.only.bank_steps * settings.batch, settings.crop // LATENT_STRIDE
+    return bank_of(out, crops=crops, channels=config.latent_channels, side=side, resumes=resumes)
+
+
+def _release(run: Run, pictures: Pictures, out: Path) -> None:
+    """Writes what ``export`` reads, unless that was done before."""
+    told = _told(run.settings, pictures)
+    if run.settings.only is not None:
+        release_synthesis(out, run.settings.only, run.averages, told, run.validation)
+        (out / BANK).unlink(missing_ok=True)
+    elif status_of(out / RECIPE) is None:
+        plot_run(out, run.log.rows, run.validation, run.config.name)
+        ranges = run.ranges if run.ranges is not None else calibrate(run.averaged_model(), pictures)
+        release(out, run.config, run.averages, ranges, told)
 
 
 def check_run(out: Path, config: ModelConfig, settings: TrainSettings) -> None:
@@ -169,7 +195,8 @@ def _deployed(run: Run) -> S2CModel:
 
 
 def _told(settings: TrainSettings, pictures: Pictures) -> dict[str, object]:
-    return {"pictures": len(pictures.training), "held_out": len(pictures.held_out)} | asdict(settings)
+    told = {name: value for name, value in asdict(settings).items() if name != "only"}
+    return {"pictures": len(pictures.training), "held_out": len(pictures.held_out)} | told
 
 
 @contextmanager

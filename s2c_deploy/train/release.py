@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from safetensors.torch import save
 from torch import Tensor
 
-from s2c_deploy.files import atomic_write
+from s2c_deploy.files import atomic_write, write_text
 from s2c_deploy.models import S2CModel
-from s2c_deploy.models.checkpoint import CALIBRATION, RECIPE, WEIGHTS
+from s2c_deploy.models.checkpoint import RECIPE, WEIGHTS
+from s2c_deploy.models.folder_files import CALIBRATION
+from s2c_deploy.models.synthesis_files import synthesis_files
 from s2c_deploy.presets import OBJECTIVES, ModelConfig
 from s2c_deploy.quantize import activation_ranges
 from s2c_deploy.train.data import Pictures
+from s2c_deploy.train.settings import SynthesisOnly
 from s2c_deploy.train.validation import middle
 
 CALIBRATION_PICTURES = 16
@@ -52,15 +56,43 @@ def release(
         temporary.write_text(_recipe(config, training), encoding="utf-8")
 
 
+def release_synthesis(
+    out: Path,
+    only: SynthesisOnly,
+    weights: Mapping[str, Tensor],
+    training: Mapping[str, object],
+    validation: Sequence[Mapping[str, float]],
+) -> None:
+    """Writes ``out/g_s.NAME.safetensors`` and ``out/g_s.NAME.toml``, to be laid beside the model's own weights."""
+    shape = only.shape
+    tensors = {name: tensor.cpu().half().contiguous() for name, tensor in weights.items() if name.startswith("g_s.")}
+    last = max((row["step"] for row in validation), default=0)
+    held_out = {f"quality_{row['quality']:.0f}": row["psnr"] for row in validation if row["step"] == last}
+    tables: dict[str, Mapping[str, object]] = {
+        "synthesis": {**asdict(shape), "weights_sha256": only.weights_sha256},
+        "training": training,
+        "held_out_psnr": held_out,
+    }
+    head = f"# {shape.name}: another g_s for the latents of these weights (read by s2c-deploy export)."
+    weights_file, recipe_file = synthesis_files(shape.name)
+    with atomic_write(out / weights_file) as temporary:
+        temporary.write_bytes(save(tensors))
+    write_text(out / recipe_file, _toml(head, tables))
+
+
 def _recipe(config: ModelConfig, training: Mapping[str, object]) -> str:
     model: dict[str, object] = {
         name: getattr(config, name) for name in ("variant", "preset", "aggregation", "spatial_norm", "objective")
     }
     if config.lmbdas != OBJECTIVES[config.objective]:
         model["lmbdas"] = list(config.lmbdas)
-    # Strings, numbers, booleans and lists are written the same in TOML as in JSON.
     tables = {"model": model, "training": training, "calibration": {"pictures": CALIBRATION_PICTURES}}
-    lines = [f"# {config.name}: the model, and how its weights came about (read by s2c-deploy export)."]
+    return _toml(f"# {config.name}: the model, and how its weights came about (read by s2c-deploy export).", tables)
+
+
+def _toml(head: str, tables: Mapping[str, Mapping[str, object]]) -> str:
+    """Strings, numbers, booleans and lists, which are written the same in TOML as in JSON."""
+    lines = [head]
     for table, values in tables.items():
         lines += ["", f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
     return "\n".join(lines) + "\n"

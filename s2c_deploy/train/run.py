@@ -14,10 +14,12 @@ from torch.nn import Parameter
 
 from s2c_deploy.errors import ExportError, InputError
 from s2c_deploy.models import S2CModel
+from s2c_deploy.models.model import ModelOutput
 from s2c_deploy.presets import ModelConfig
-from s2c_deploy.quantize import exact_twin
+from s2c_deploy.quantize import exact_model, exact_twin
 from s2c_deploy.quantize.calibrate import range_names
 from s2c_deploy.train.data import Crops
+from s2c_deploy.train.frozen import Frozen, LatentBank
 from s2c_deploy.train.log import Row, TrainingLog
 from s2c_deploy.train.objective import balanced, rate_distortion_cost
 from s2c_deploy.train.optimizer import make_optimizer
@@ -67,28 +69,40 @@ class Run:
         crops: Crops,
         processes: Processes,
         initial: dict[str, Tensor] | None = None,
+        bank: LatentBank | None = None,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.config, self.settings, self.crops, self.processes = config, settings, crops, processes
-        self.model = S2CModel(config)
+        self.model = self._fresh_model()
         if initial is not None:
             self.model.load_state_dict(initial)
         self.model.to(processes.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.averages = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.trained = [p for name, p in self.model.named_parameters() if name.startswith(self._trained_prefix)]
         self.optimizer = make_optimizer(
-            settings.optimizer, self.model.parameters(), settings.learning_rate, bfloat16=settings.bfloat16
+            settings.optimizer, self.trained, settings.learning_rate, bfloat16=settings.bfloat16
         )
         self.lmbdas = torch.tensor(config.lmbdas, device=processes.device)
         self.ranges: dict[str, Tensor] | None = None
+        self.frozen: Frozen | None = None
+        self._bank = bank
         self.step = 0
         self.log = TrainingLog()
         self.validation: list[Row] = []
         self._begin_phase()
 
+    @property
+    def _trained_prefix(self) -> str:
+        return "" if self.settings.only is None else "g_s."
+
+    def _fresh_model(self) -> S2CModel:
+        return S2CModel(self.config, None if self.settings.only is None else self.settings.only.shape)
+
     def _begin_phase(self) -> None:
         held = self.step < self.settings.entropy_steps
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(not (held and name.startswith(_TRANSFORMS)))
+            learns = name.startswith(self._trained_prefix) and not (held and name.startswith(_TRANSFORMS))
+            parameter.requires_grad_(learns)
         self._compute_with(self.model)
 
     def _compute_with(self, network: torch.nn.Module) -> None:
@@ -102,6 +116,13 @@ class Run:
         twin = exact_twin(self.model.cpu(), self.ranges)
         self._compute_with(twin.to(self.processes.device).train())
 
+    def freeze(self, ranges: dict[str, Tensor]) -> None:
+        """Everything but g_s stands still, with the entropy networks on integers of these ranges."""
+        self.ranges = {name: tensor.cpu() for name, tensor in ranges.items()}
+        self.frozen = Frozen(exact_model(self.model.cpu(), self.ranges).to(self.processes.device), self._bank)
+        self.model.to(self.processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._compute_with(self.model.g_s)
+
     def one_step(self) -> None:
         """One optimiser step; each sample draws its own quality level."""
         settings, rank = self.settings, self.processes.rank
@@ -110,18 +131,17 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate_at(self.step)
         side, batch = settings.crop_at(self.step)
-        crops, levels = self.crops.batch(self.step, range(rank, batch, self.processes.count), side)
+        crops, levels = self.crops.batch(settings.crops_of(self.step), range(rank, batch, self.processes.count), side)
         x = torch.from_numpy(crops).to(self.processes.device).contiguous(memory_format=torch.channels_last)
         level = torch.from_numpy(levels).to(self.processes.device)
         torch.manual_seed(int(np.random.SeedSequence([settings.seed, self.step, rank]).generate_state(1)[0]))
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=settings.bfloat16 and self.ranges is None):
-            output = self.network(x, level)
+        output = self._output(x, level)
         cost = rate_distortion_cost(output, x, self.lmbdas[level], self.config.objective)
         self.optimizer.zero_grad()
         loss = balanced(cost.loss, self.lmbdas[level], self.lmbdas, settings.lmbda_weight)
         loss.backward()  # type: ignore[no-untyped-call]
-        own_gradients(self.model.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+        own_gradients(self.trained)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, settings.clip)
         if torch.isfinite(norm):
             self.optimizer.step()
         self._average()
@@ -129,16 +149,30 @@ class Run:
         self.log.add(cost, rate=settings.rate_at(self.step), step=self.step, last=last)
         self.step += 1
 
+    def _output(self, x: Tensor, level: Tensor) -> ModelOutput:
+        settings = self.settings
+        if self.frozen is None:
+            with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=settings.bfloat16 and self.ranges is None):
+                output: ModelOutput = self.network(x, level)
+            return output
+        repeated = self._bank is not None and x.shape[-1] == settings.crop
+        first = settings.crops_of(self.step) * settings.batch if repeated else None
+        gained, y_hat, bits = self.frozen.latents(x, level, first)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=settings.bfloat16):
+            x_hat = self.network(gained.contiguous(memory_format=torch.channels_last))
+        return ModelOutput(x_hat=x_hat, y_hat=y_hat, bits_y=bits, bits_z=torch.zeros_like(bits))
+
     @torch.no_grad()
     def _average(self) -> None:
         # A short memory at first: the average must not be dominated by the random start.
         decay = min(self.settings.ema_decay, (2 + self.step) / (11 + self.step))
-        for average, value in zip(self.averages.values(), self.model.state_dict().values(), strict=True):
-            average.lerp_(value, 1 - decay)
+        for name, value in self.model.state_dict().items():
+            if name.startswith(self._trained_prefix):
+                self.averages[name].lerp_(value, 1 - decay)
 
     def averaged_model(self) -> S2CModel:
         """A float model of the averaged weights, in evaluation mode, on the run's device."""
-        model = S2CModel(self.config)
+        model = self._fresh_model()
         model.load_state_dict(self.averages)
         return model.to(self.processes.device).eval()
 
@@ -167,7 +201,7 @@ class Run:
         check_same_run(out, state, self.config, self.settings)
         check_tensors(file, "model", state["model"], self.model.state_dict())
         check_tensors(file, "averages", state["averages"], self.averages)
-        check_optimizer(file, state["optimizer"], self.optimizer.state_dict(), list(self.model.parameters()))
+        check_optimizer(file, state["optimizer"], self.optimizer.state_dict(), self.trained)
         if not 0 <= state["step"] <= self.settings.steps:
             raise unusable(file, f"a step from 0 to {self.settings.steps}", state["step"])
         self.model.load_state_dict(state["model"])
@@ -178,7 +212,7 @@ class Run:
         if state["ranges"] is not None:
             check_ranges(file, state["ranges"], range_names(len(self.config.groups)))
             try:
-                self.go_exact(state["ranges"])
+                (self.go_exact if self.settings.only is None else self.freeze)(state["ranges"])
             except ExportError as error:
                 raise unusable(file, "ranges of this model's activations", error.message) from error
         self.optimizer.load_state_dict(state["optimizer"])

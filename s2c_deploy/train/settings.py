@@ -7,7 +7,25 @@ from dataclasses import dataclass
 
 from s2c_deploy.contract import ALIGNMENT
 from s2c_deploy.errors import InputError
+from s2c_deploy.presets import SynthesisConfig
 from s2c_deploy.train.optimizer import OPTIMIZERS
+
+#: ``lmbda_weight`` of g_s alone: its loss in dB is then about as dear at every quality.
+SYNTHESIS_LMBDA_WEIGHT = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisOnly:
+    """A g_s to be trained for the latents of a finished model."""
+
+    shape: SynthesisConfig
+    #: Hash of the model's tensors.
+    weights_sha256: str
+    #: So many steps have crops of their own, then the same come round: their latents are computed once.  0: all do.
+    bank_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        _check("bank_steps", self.bank_steps >= 0, "0 or more", self.bank_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +65,8 @@ class TrainSettings:
     #: Autocast until integers begin; pays where the processor multiplies bfloat16 in hardware.
     bfloat16: bool = False
     compiled: bool = False
+    #: Train g_s alone, everything else standing still.
+    only: SynthesisOnly | None = None
     #: Steps between saved states.
     save_every: int = 500
     #: Steps between looks at the held-out pictures.
@@ -76,6 +96,11 @@ class TrainSettings:
         if step < self.last_crop_from * self.steps or self.last_crop == self.crop:
             return self.crop, self.batch
         return self.last_crop, max(1, round(self.batch * (self.crop / self.last_crop) ** 2))
+
+    def crops_of(self, step: int) -> int:
+        """The step whose crops a step takes: its own, unless latents are kept."""
+        bank = 0 if self.only is None else self.only.bank_steps
+        return step % bank if bank and self.crop_at(step)[0] == self.crop else step
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, plateau, cosine."""

@@ -345,7 +345,7 @@ def test_options_are_looked_at_before_the_bundle(run: Run, here: Path, options: 
         (("decompress", "s.s2c", "--suffix", ".xyz"), ".xyz"),
         (("decompress", ".", "out/", "--suffix", "jpgg"), ".jpgg"),
         (("decompress", "s.s2c", "-", "--suffix", "gif"), ".gif"),
-        (("decompress", "s.s2c", "--synthesis", "float8"), "float8"),
+        (("decompress", "s.s2c", "--precision", "float8"), "float8"),
         (("inspect", "x" * 300), "File name too long"),
         (("eval", "x" * 300), "File name too long"),
         (("eval", "none", "--json", "/proc/r.json"), "/proc/r.json"),

@@ -23,7 +23,7 @@ from s2c_deploy.errors import InputError
 from s2c_deploy.runtime.onnxruntime_runner import OnnxRuntimeRunner
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "export" / "conv-tiny"
-open_onnxruntime = partial(open_engine, backend="onnxruntime", synthesis="float32")
+open_onnxruntime = partial(open_engine, backend="onnxruntime")
 
 
 # Openers run in the process of their row, so what they change there stays there.

@@ -103,7 +103,7 @@ def test_every_exact_graph_in_reduced_precision_fails_its_known_answers(bundle_p
 
 
 def test_only_the_synthesis_may_lose_precision(bundle_path: Path, small_photograph: Pixels) -> None:
-    with Codec.open(bundle_path, "torch") as whole, Codec.open(bundle_path, "torch", synthesis="bfloat16") as half:
+    with Codec.open(bundle_path, "torch") as whole, Codec.open(bundle_path, "torch", precision="bfloat16") as half:
         data = whole.compress(small_photograph, 5)
         assert half.compress(small_photograph, 5) == data
         a, b = whole.decompress(data), half.decompress(data)
@@ -115,7 +115,7 @@ def test_only_the_synthesis_may_lose_precision(bundle_path: Path, small_photogra
 
 def test_an_engine_without_the_precision_says_so(bundle_path: Path, stream: Path) -> None:
     arguments = ["decompress", str(stream), str(stream.with_suffix(".png")), "--bundle", str(bundle_path)]
-    for options in (["--backend", "onnxruntime", "--synthesis", "bfloat16"], ["--synthesis", "int4"]):
+    for options in (["--backend", "onnxruntime", "--precision", "bfloat16"], ["--precision", "int4"]):
         result = CliRunner().invoke(app, [*arguments, *options])
         assert getattr(result.exception, "exit_code", None) in (3, 9)
         assert not stream.with_suffix(".png").exists()

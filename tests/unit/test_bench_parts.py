@@ -258,16 +258,16 @@ def test_runs_with_nothing_in_common_cannot_be_compared() -> None:
 
 
 def test_rows_are_chosen_by_name() -> None:
-    rows, left = choose_rows(["onnxruntime", "tensorrt"])
+    rows, left = choose_rows(["onnxruntime", "tensorrt"], ["full"])
     assert [r.name for r in rows] == ["onnxruntime"]
     assert "tensorrt" in left
     with pytest.raises(InputError, match=r"expected auto, openvino, .* found 'cuda'"):
-        choose_rows(["cuda"])
+        choose_rows(["cuda"], ["full"])
 
 
 def test_auto_leaves_out_what_only_flatters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("s2c_deploy.bench.rows._no_bfloat16", lambda: "no bfloat16 here")
-    rows, left = choose_rows(["auto"])
+    rows, left = choose_rows(["auto"], ["full"])
     assert left["torch-bf16"] == left["openvino-bf16"] == "no bfloat16 here"
-    assert "torch-bf16" in [r.name for r in choose_rows(["auto", "torch-bf16"])[0]]
+    assert "torch-bf16" in [r.name for r in choose_rows(["auto", "torch-bf16"], ["full"])[0]]
     assert "onnxruntime" in [r.name for r in rows]

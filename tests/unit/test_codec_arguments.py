@@ -89,7 +89,16 @@ def test_latents_of_another_shape(codec: Codec, stream: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"threads": 2**31}, {"threads": True}, {"synthesis": "x"}, {"synthesis": None}, {"backend": "nothing"}]
+    "options",
+    [
+        {"threads": 2**31},
+        {"threads": True},
+        {"synthesis": "x"},
+        {"synthesis": None},
+        {"precision": "x"},
+        {"precision": None},
+        {"backend": "nothing"},
+    ],
 )
 def test_options_that_cannot_be(bundle_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="expected"):

@@ -39,12 +39,12 @@ class Reference:
     #: uint8 H x W x 3.
     pixels: Pixels
     quality: float
-    #: What went into g_a, h_a and g_s.
+    #: What went into g_a, h_a and every g_s.
     calls: Mapping[str, Mapping[str, FloatArray]]
     #: What came out of them.
     outputs: Mapping[str, FloatArray]
-    #: Of the decoded picture, in dB.
-    psnr: float
+    #: Of the picture that each g_s decodes, in dB, by graph.
+    psnr: Mapping[str, float]
 
 
 def coded_in_float32(bundle: Bundle, networks: Networks, pixels: Pixels, quality: float) -> Reference:
@@ -59,14 +59,17 @@ def coded_in_float32(bundle: Bundle, networks: Networks, pixels: Pixels, quality
         y_hat = LatentCoder(bundle, networks).encode(y, z, quality, Encoder(tables))
     finally:
         tables.close()
-    calls["g_s"] = {"y_hat": y_hat, "inverse_gain": inverse_gain}
-    x_hat = networks["g_s"](calls["g_s"])["x_hat"]
+    outputs = {"g_a": y, "h_a": z}
+    syntheses = ["g_s", *bundle.lighter_graphs]
+    for graph in syntheses:
+        calls[graph] = {"y_hat": y_hat, "inverse_gain": inverse_gain}
+        outputs[graph] = networks[graph](calls[graph])["x_hat"]
     return Reference(
         pixels=pixels,
         quality=quality,
         calls=calls,
-        outputs={"g_a": y, "h_a": z, "g_s": x_hat},
-        psnr=psnr(pixels, to_pixels(x_hat, *pixels.shape[:2])),
+        outputs=outputs,
+        psnr={graph: psnr(pixels, to_pixels(outputs[graph], *pixels.shape[:2])) for graph in syntheses},
     )
 
 
@@ -87,9 +90,9 @@ def cost(reference: Reference, graph: str, half: Runner) -> Cost:
     if not np.isfinite(found).all():
         return Cost(loss=np.inf, difference=np.inf)
     difference = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1e-12))
-    if graph == "g_s":
+    if graph in reference.psnr:
         found_psnr = psnr(reference.pixels, to_pixels(found, *reference.pixels.shape[:2]))
-        return Cost(loss=reference.psnr - found_psnr, difference=difference)
+        return Cost(loss=reference.psnr[graph] - found_psnr, difference=difference)
     if graph == "g_a":
         rounded = reference.calls["g_s"]["y_hat"] / np.float32(MEAN_STEPS)
     else:

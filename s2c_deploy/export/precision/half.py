@@ -62,7 +62,7 @@ def half_graphs(
     threads: int = 0,
     progress: Progress = silent,
 ) -> HalfGraphs:
-    """FP16 versions of g_a, h_a and g_s that pass the gate on these pictures, uint8 H x W x 3, at every quality.
+    """FP16 versions of g_a, h_a and every g_s that pass the gate on these pictures, uint8 H x W x 3, at every quality.
 
     io: type of the graphs' inputs and outputs, float32 or float16; gains are float32.  Latents of every picture and
     quality are held in memory.  ParityError names the graph and the node to blame when the gate cannot be passed.
@@ -75,7 +75,7 @@ def half_graphs(
             steps(f"coding photographs in float32, quality {quality:g}")
             references[quality] = [coded_in_float32(bundle, networks, p, quality) for p in pictures]
         plans = {}
-        for name in FLOAT_GRAPHS:
+        for name in (*FLOAT_GRAPHS, *bundle.lighter_graphs):
             steps(f"measuring the nodes of {name}")
             model = folded(onnx.load_model_from_string(bundle.read_graph(name).data))
             # A gain that multiplies the output changes nothing before it: one quality tells all of g_a.
@@ -90,9 +90,10 @@ def half_graphs(
         networks.close()
     models = {name: plan.typed() for name, plan in plans.items()}
     report = _report(plans, losses, len(pictures), io)
-    models["g_s"], added = with_pixels(models["g_s"])
-    # Of no precision but float32: those libraries that take it from here, not from the graph, are told.
-    report["graphs"]["g_s"]["float32_nodes"] |= {node: {"op": op, "reason": "pixels"} for node, op in added.items()}
+    for name in ("g_s", *bundle.lighter_graphs):
+        models[name], added = with_pixels(models[name])
+        # Of no precision but float32: those libraries that take it from here, not from the graph, are told.
+        report["graphs"][name]["float32_nodes"] |= {node: {"op": op, "reason": "pixels"} for node, op in added.items()}
     return HalfGraphs(models=models, report=report)
 
 
@@ -156,7 +157,7 @@ class _Search:
             found, failed = self._gate()
             if failed is None:
                 return found
-            plan = self._plans[max(FLOAT_GRAPHS, key=lambda name: found[failed][name])]
+            plan = self._plans[max(self._plans, key=lambda name: found[failed][name])]
             what = f"{LIMIT_DB} dB at quality {failed:g}"
             candidates = plan.candidates()
             if not candidates:
@@ -179,7 +180,8 @@ class _Search:
                 row[name] = float(np.mean([c.loss for c in costs]))
                 plan = self._plans[name]
                 plan.difference = max(plan.difference, *(c.difference for c in costs))
-            if not (row["g_a"] + row["g_s"] <= LIMIT_DB and row["h_a"] <= LIMIT_DB):
+            drawn = max(loss for name, loss in row.items() if name not in ("g_a", "h_a"))
+            if not (row["g_a"] + drawn <= LIMIT_DB and row["h_a"] <= LIMIT_DB):
                 return found, quality
         return found, None
 
