@@ -68,9 +68,12 @@ def _nonanchor_graph(k: int, context: ExactGroupContext, channels: int) -> onnx.
     writer = GraphWriter(f"context_{k}_nonanchor")
     features = writer.input("features", ["batch", context.mix.out_exponents.numel(), "height", "width"])
     y_cur = writer.input("y_cur", ["batch", channels, "height", "width"])
-    spatial = writer.integer_conv(context.spatial, writer.shrink("y_cur", y_cur, context.current_shifts, LATENT_LIMIT))
-    packed = writer.pack(writer.node("Add", features, spatial), parity=1)
-    _parameters(writer, context.nonanchor_parameters, packed, channels)
+    even, odd = (
+        writer.shrink("y_cur", plane, context.current_shifts, LATENT_LIMIT) for plane in writer.planes(y_cur, parity=0)
+    )
+    spatial = writer.checkerboard_conv(context.spatial, even, odd)
+    seen = writer.node("Add", writer.pack(features, parity=1), spatial)
+    _parameters(writer, context.nonanchor_parameters, seen, channels)
     return writer.model()
 
 

@@ -73,7 +73,36 @@ class GraphWriter:
                 names.append(self.weight(f"{layer.name}.bias", exact.bias.detach().numpy().astype(np.float32)))
             term = self.node("Conv", x, *names, pads=[padding] * 4, kernel_shape=list(kernel.shape[2:]))
             acc = self.node("Add", acc, term) if acc else term
-        scale = self.per_channel(f"{layer.name}.scale", (-exact.shifts).exp2())
+        return self._requantised(layer, acc)
+
+    def checkerboard_conv(self, layer: IntegerConv, even: str, odd: str) -> str:
+        """A 5x5 convolution from anchors to non-anchors, packed: without the taps that are zero, and only where it is
+        wanted.
+
+        even, odd: anchors of even rows (they have even columns) and of odd rows, h/2 x w/2 each.  A non-anchor sees the
+        anchors of rows of its own parity, an odd number of columns away, through a 3x2 kernel, and the others through a
+        2x3 kernel.  What differs between even and odd rows is on which side the near ones lie: hence the pads (top,
+        left, bottom, right).
+        """
+        (kernel,) = layer.integers().weights
+        whole = kernel.detach().numpy().astype(np.float32)
+        own, other = (
+            self.weight(f"{layer.name}.weight_0.{rows}", part)
+            for rows, part in (("even", whole[:, :, 0::2, 1::2]), ("odd", whole[:, :, 1::2, 0::2]))
+        )
+        bias = self.weight(f"{layer.name}.bias", layer.integers().bias.detach().numpy().astype(np.float32))
+        halves = []
+        for near, far, near_pads, far_pads in (
+            (even, odd, [1, 0, 1, 1], [1, 1, 0, 1]),
+            (odd, even, [1, 1, 1, 0], [0, 1, 1, 1]),
+        ):
+            first = self.node("Conv", near, own, bias, pads=near_pads, kernel_shape=[3, 2])
+            second = self.node("Conv", far, other, pads=far_pads, kernel_shape=[2, 3])
+            halves.append(self.node("Add", first, second))
+        return self._requantised(layer, self.node("Concat", *halves, axis=2))
+
+    def _requantised(self, layer: IntegerConv, acc: str) -> str:
+        scale = self.per_channel(f"{layer.name}.scale", (-layer.integers().shifts).exp2())
         return self.clip(self.node("Floor", self.node("Mul", acc, scale)), layer.low, layer.high)
 
     def shrink(self, name: str, y: str, shifts: Tensor, limit: int) -> str:
@@ -87,6 +116,10 @@ class GraphWriter:
 
     def pack(self, x: str, *, parity: int) -> str:
         """Positions whose row + column has this parity: even rows' above odd rows', half as wide."""
+        return self.node("Concat", *self.planes(x, parity=parity), axis=2)
+
+    def planes(self, x: str, *, parity: int) -> list[str]:
+        """Those of even rows, and those of odd rows."""
         parts = []
         for row, column in ((0, parity), (1, 1 - parity)):
             starts = self.weight(f"start_{row}{column}", np.array([row, column], np.int64))
@@ -94,7 +127,7 @@ class GraphWriter:
             axes = self.weight("axes", np.array([2, 3], np.int64))
             steps = self.weight("steps", np.array([2, 2], np.int64))
             parts.append(self.node("Slice", x, starts, ends, axes, steps))
-        return self.node("Concat", *parts, axis=2)
+        return parts
 
     def split_channels(self, x: str, sizes: Sequence[int]) -> list[str]:
         outs = [f"split_{len(self._nodes)}_{i}" for i in range(len(sizes))]

@@ -34,12 +34,12 @@ from s2c_deploy.formats.manifest import (
     TABLES,
     check_files,
     described_model,
-    file_fingerprint,
     fingerprint,
     is_float,
     is_lighter,
     read_listed,
     read_manifest,
+    stream_fingerprints,
 )
 from s2c_deploy.formats.npz import npz_bytes, parse_npz
 from s2c_deploy.formats.numbers import check_numbers, graph_numbers, names_of, table_numbers
@@ -192,8 +192,7 @@ class Bundle:
     def reads(self, fingerprint: bytes) -> bool:
         """Whether a stream that carries these 8 bytes is of this bundle: of its numbers or, from a bundle of schema 1,
         of its files."""
-        size = len(fingerprint)
-        return fingerprint == self.fingerprint[:size] or fingerprint == file_fingerprint(self.manifest)[:size]
+        return fingerprint.hex() in stream_fingerprints(self.manifest)
 
     def known_answers(self) -> dict[str, npt.NDArray[Any]]:
         """Inputs and expected outputs of every graph, as they were hashed, of small pictures; BundleError."""

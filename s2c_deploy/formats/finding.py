@@ -154,8 +154,7 @@ def _fingerprints() -> dict[Path, tuple[str, ...]]:
 
 
 def _names(bundle: Path) -> tuple[str, ...]:
-    """The fingerprint that the manifest has, and the one of its files, which streams of schema 1 carry."""
-    from s2c_deploy.formats.manifest import file_fingerprint, read_manifest
+    """What its streams may carry: the fingerprint that the manifest has, and what came before it."""
+    from s2c_deploy.formats.manifest import read_manifest, stream_fingerprints
 
-    manifest = read_manifest(bundle)
-    return str(manifest["fingerprint"]), file_fingerprint(manifest).hex()
+    return stream_fingerprints(read_manifest(bundle))

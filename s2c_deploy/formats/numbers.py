@@ -89,7 +89,7 @@ def graph_numbers(graph: OnnxGraph, name: str) -> Numbers:
     reading = _Reading(weights, {tuple(node.inputs): node.outputs[0] for node in graph_nodes(graph)}, graph.name)
     numbers: Numbers = {}
     for layer, inputs in layers_of(name).items():
-        kernels = {str(i): reading.weight(f"{layer}.weight_{i}") for i in range(inputs)}
+        kernels = {str(i): reading.kernel(f"{layer}.weight_{i}") for i in range(inputs)}
         scale = f"{layer}.scale"
         low, high = reading.limits(scale)
         bias = reading.weight(f"{layer}.bias")
@@ -112,6 +112,18 @@ class _Reading:
         if name not in self._weights:
             raise BundleError(f"{self._file}: expected weights {name}, found none", hint="export the bundle again")
         return self._weights[name]
+
+    def kernel(self, name: str) -> npt.NDArray[Any]:
+        """A convolution's weights; a checkerboard's 5x5 from its rows of even and of odd distance, as they may lie
+        there without the taps that are zero."""
+        if name in self._weights or f"{name}.even" not in self._weights:
+            return self.weight(name)
+        even, odd = self.weight(f"{name}.even"), self.weight(f"{name}.odd")
+        if even.shape[2:] != (3, 2) or odd.shape != (*even.shape[:2], 2, 3):
+            raise BundleError(f"{self._file}: {name}: expected 3x2 and 2x3, found {even.shape} and {odd.shape}")
+        whole = np.zeros((*even.shape[:2], 5, 5), even.dtype)
+        whole[:, :, 0::2, 1::2], whole[:, :, 1::2, 0::2] = even, odd
+        return whole
 
     def limits(self, scale: str) -> tuple[float, float]:
         """The limits of the Clip that comes after the product with a scale: Mul, for latents Add of a half, Floor,

@@ -30,7 +30,7 @@ _Attributes = Mapping[str, Any]
 def _conv(a: _Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     top, left, bottom, right = a.get("pads", [0, 0, 0, 0])
     if (top, left) != (bottom, right):
-        raise EngineError(f"Conv: expected symmetric pads, found {a['pads']}")
+        x, top, left = F.pad(x, (left, right, top, bottom)), 0, 0
     return F.conv2d(x, weight, bias, stride=a.get("strides", 1), padding=(top, left), groups=a.get("group", 1))
 
 

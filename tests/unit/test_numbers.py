@@ -12,18 +12,25 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from forging import as_schema_1, edit, forge, forge_tables
 from onnx import numpy_helper
 
 from s2c_deploy.arrays import Pixels
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.errors import BitstreamError, BundleError
+from s2c_deploy.export.graph_writer import GraphWriter
 from s2c_deploy.formats.bitstream import parse
 from s2c_deploy.formats.bundle import npz_bytes, open_bundle
 from s2c_deploy.formats.finding import BundleFinder
 from s2c_deploy.formats.manifest import MANIFEST, fingerprint, read_manifest
 from s2c_deploy.formats.numbers import describe as describe_numbers
-from s2c_deploy.formats.numbers import fingerprint_of
+from s2c_deploy.formats.numbers import fingerprint_of, graph_numbers
+from s2c_deploy.formats.onnx_graph import OnnxGraph
+from s2c_deploy.metrics import psnr
+from s2c_deploy.models.entropy_model import CheckerboardConv, pack_nonanchors
+from s2c_deploy.quantize.integer_conv import Grid, IntegerConv
+from s2c_deploy.runtime import open_runner
 
 
 @pytest.fixture
@@ -61,7 +68,12 @@ def test_the_fingerprint_is_the_documented_one(bundle_path: Path) -> None:
                 layer = f"{name.rsplit('_', 1)[0]}.{layer}" if layer in ("y_prev", "y_cur") else layer
                 numbers[f"{layer}.shift"] = -np.log2(value).ravel().astype("u1")
                 numbers[f"{layer}.range"] = np.array([values[limit].item() for limit in node.input[1:]]).astype("<i4")
-            elif ".weight_" in key:
+            elif key.endswith("weight_0.even"):
+                kernel = np.zeros((*value.shape[:2], 5, 5), "<i2")
+                kernel[:, :, 0::2, 1::2] = value
+                kernel[:, :, 1::2, 0::2] = values[key.removesuffix("even") + "odd"]
+                numbers[key.removesuffix(".even")] = kernel
+            elif ".weight_" in key and not key.endswith("odd"):
                 numbers[key] = value.astype("<i2")
             elif key.endswith(".bias"):
                 numbers[key] = value.astype("<i4")
@@ -229,3 +241,53 @@ def test_streams_of_schema_1_are_read_by_the_same_numbers(
         # The other way round nothing says that the numbers are the same.
         with pytest.raises(BitstreamError, match="fingerprint"):
             old.decompress(other)
+
+
+#: Streams of the released weights as earlier versions made them: quality 4.5, a part of kodim23; and y_hat's SHA-256
+#: (int32, little-endian, 1/16 steps), as the entropy networks of that time computed it.
+EARLIER_STREAMS = ("conv-tiny-schema1.s2c", "conv-tiny-schema2.s2c")
+EARLIER_LATENTS = "fdc6f3c4077b852939202da7e25bf205f5c9faa8aaecd4ffe4879bc678092965"
+
+
+@pytest.mark.parametrize("name", EARLIER_STREAMS)
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "torch"])
+def test_streams_of_earlier_versions_have_the_same_symbols(
+    bundle_path: Path, small_photograph: Pixels, name: str, backend: str
+) -> None:
+    stream = (Path(__file__).parent.parent / "golden" / name).read_bytes()
+    with Codec.open(bundle_path, backend) as codec:
+        (y_hat,) = codec.read_latents(parse(stream))
+        assert sha256(y_hat.astype("<i4").tobytes()).hexdigest() == EARLIER_LATENTS
+        assert psnr(codec.decompress(stream), small_photograph) > 30
+
+
+def test_a_checkerboard_is_the_whole_kernel_without_its_zeros() -> None:
+    """Against a dense 5x5 convolution, at every size that a latent can have."""
+    torch.manual_seed(0)
+    conv = CheckerboardConv(3, 5)
+    grid = Grid(exponents=torch.zeros(3), limit=1023)
+    layer = IntegerConv("context_0.spatial", [conv], [grid], out=torch.zeros(5), low=-500, high=500).eval()
+    writer = GraphWriter("checkerboard")
+    y = writer.input("y_cur", ["batch", 3, "height", "width"])
+    out = writer.checkerboard_conv(layer, *writer.planes(y, parity=0))
+    writer.output(out, "means", ["batch", 5, "height", "packed_width"])
+    graph = OnnxGraph(name="checkerboard", data=writer.model().SerializeToString())
+    for height, width in ((4, 4), (4, 8), (12, 4), (8, 20)):
+        values = torch.randint(-1023, 1024, (2, 3, height, width)).float()
+        rows, columns = np.mgrid[:height, :width]
+        anchors = values * torch.from_numpy((rows + columns) % 2 == 0)
+        expected = pack_nonanchors(layer(anchors)).detach().numpy()
+        assert np.unique(expected).size > 50
+        for backend in ("onnxruntime", "openvino", "torch"):
+            with open_runner(graph, backend=backend) as runner:
+                np.testing.assert_array_equal(runner({"y_cur": anchors.numpy()})["means"], expected)
+
+
+def test_a_checkerboard_of_strange_parts(bundle_path: Path) -> None:
+    """Parts that do not make a 5x5 kernel are refused, not broadcast."""
+    graph = onnx.load(bundle_path / "context_0_nonanchor.onnx")
+    for weight in graph.graph.initializer:
+        if weight.name.endswith("weight_0.odd"):
+            weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight)[:, :, :1], weight.name))
+    with pytest.raises(BundleError, match="expected 3x2 and 2x3"):
+        graph_numbers(OnnxGraph(name="x", data=graph.SerializeToString()), "context_0_nonanchor")
