@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from s2c_deploy.models.blocks import WINDOW, WindowAttention
+from s2c_deploy.models.entropy_model import CheckerboardConv
 from s2c_deploy.models.model import S2CModel
 from s2c_deploy.presets import ModelConfig, SynthesisConfig
 
@@ -36,6 +37,10 @@ _PARTS = {
 
 def _macs(module: nn.Module, output: Tensor) -> int:
     """Multiply-accumulates of one call of a module; biases, norms and point-wise functions are not counted."""
+    if isinstance(module, CheckerboardConv):
+        # Wanted at half of the positions, through the taps that are not masked.
+        outputs, inputs = module.weight.shape[:2]
+        return output.shape[-2] * output.shape[-1] // 2 * outputs * inputs * module.taps
     if isinstance(module, nn.ConvTranspose2d):
         # Every position of the input meets every tap.
         positions = output.shape[-2] * output.shape[-1] // math.prod(module.stride)
@@ -53,7 +58,8 @@ def count_cost(config: ModelConfig, synthesis: SynthesisConfig | None = None) ->
 
     synthesis: another g_s than the model's own.
 
-    The contexts' masked 5x5 convolution is counted whole: that is what a dense kernel computes.
+    The contexts' masked 5x5 convolution is counted as the exported graphs compute it: without its zeros, for the
+    positions that are wanted.
     """
     side = 256
     with torch.device("meta"):

@@ -61,6 +61,8 @@ class CheckerboardConv(nn.Conv2d):
     """5x5 convolution whose taps on positions of the other parity alone remain: it reads anchors only."""
 
     mask: Tensor
+    #: How many they are.
+    taps = 12
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 5, padding=2)

@@ -150,7 +150,8 @@ def test_cost_of_conv_tiny_by_hand() -> None:
         network = 128 * 128 + 128 * 2 * channels
         biases = (4 if earlier else 3) * 128 + 2 * (128 + 2 * channels)
         parameters += whole + 2 * network + biases
-        macs += whole + network  # each of the two parameter networks runs on half of the positions
+        # 12 taps of the masked 5x5 for half of the positions; each parameter network on half, too.
+        macs += whole - 25 * channels * 128 + 12 * channels * 128 // 2 + network
         earlier += channels
     assert found["contexts"] == (parameters, round(macs / 256, 6))
     assert found["gains and z prior"] == (8 * (256 + 256 + 96 + 96), 0)
