@@ -12,6 +12,7 @@ from typing import Any
 from s2c_deploy.arrays import FloatArray
 from s2c_deploy.errors import EngineError
 from s2c_deploy.formats.onnx_graph import OnnxGraph
+from s2c_deploy.runtime.openvino_norms import normalise_in_place
 from s2c_deploy.runtime.runner import Runner, TensorSpec, cannot_load
 from s2c_deploy.runtime.silent import import_openvino
 
@@ -74,6 +75,7 @@ class OpenVinoRunner(Runner):
         try:
             core = _core()
             source = core.read_model(self._graph.data, b"")
+            normalise_in_place(source)
             model = core.compile_model(source, "CPU", self._config)
         except Exception as error:
             raise cannot_load(self._graph.name, "OpenVINO", error) from error
