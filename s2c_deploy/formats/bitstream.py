@@ -27,12 +27,12 @@ MAX_METADATA = 16 * 2**20
 DEFAULT_MAX_PIXELS = MAX_PIXELS
 MIN_QUALITY, MAX_QUALITY, QUALITY_STEPS = 1.0, 8.0, 32
 
-_HEADER = struct.Struct("<4s4B3H8s")
-_ENTRY = struct.Struct("<II")
-_CRC = struct.Struct("<I")
+HEADER = struct.Struct("<4s4B3H8s")
+ENTRY = struct.Struct("<II")
+CRC = struct.Struct("<I")
 _FLAG_ICC, _FLAG_EXIF = 1, 2
 _MAX_STEP = round((MAX_QUALITY - MIN_QUALITY) * QUALITY_STEPS)
-_DAMAGED = "the file is damaged: fetch or copy it again"
+DAMAGED = "the file is damaged: fetch or copy it again"
 
 
 def quality_step(quality: float) -> int:
@@ -186,7 +186,7 @@ def pack(stream: Stream) -> bytes:
     sections = [data for data in (stream.icc, stream.exif) if data] + list(stream.tiles)
     head = b"".join(
         [
-            _HEADER.pack(
+            HEADER.pack(
                 MAGIC,
                 VERSION,
                 flags,
@@ -197,10 +197,10 @@ def pack(stream: Stream) -> bytes:
                 stream.tile // TILE_UNIT,
                 stream.fingerprint,
             ),
-            *(_ENTRY.pack(len(data), crc32c(data)) for data in sections),
+            *(ENTRY.pack(len(data), crc32c(data)) for data in sections),
         ]
     )
-    return b"".join([head, _CRC.pack(crc32c(head)), *sections])
+    return b"".join([head, CRC.pack(crc32c(head)), *sections])
 
 
 def parse(data: bytes, *, max_pixels: int | None = None) -> Stream:
@@ -213,9 +213,9 @@ def parse(data: bytes, *, max_pixels: int | None = None) -> Stream:
     to say.
     """
     view = _view(data)
-    header = _read_header(view)
-    _check_crc("header", view[: header.table_end], *_CRC.unpack_from(view, header.table_end))
-    variant, preset, quality = _read_model(header.model, header.step)
+    header = read_header(view)
+    header.check_table(view)
+    variant, preset, quality = read_model(header.model, header.step)
     if (problem := check_size(header.width, header.height, header.tile, max_pixels)) is not None:
         expected, found, hint = problem
         raise BitstreamError("dimensions", expected=expected, found=found, hint=hint)
@@ -245,7 +245,7 @@ def _view(data: object) -> memoryview:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Header:
+class Header:
     """The fixed part; ``metadata`` names the sections before the tiles, the CRC is at ``table_end``."""
 
     model: int
@@ -256,35 +256,41 @@ class _Header:
     fingerprint: bytes
     metadata: list[str]
     tiles: int
-    table_end: int
+
+    @property
+    def table_end(self) -> int:
+        return HEADER.size + (len(self.metadata) + self.tiles) * ENTRY.size
+
+    def check_table(self, view: memoryview) -> None:
+        """BitstreamError unless the section table is there and it and the header have their checksum."""
+        # every section has a table entry: a number of them that cannot be there stops here
+        need = self.table_end + CRC.size
+        if need > len(view):
+            expected = f"{need} bytes or more for {self.tiles} tiles"
+            raise BitstreamError("section table", expected=expected, found=f"{len(view)} bytes", hint=DAMAGED)
+        check_crc("header", view[: self.table_end], *CRC.unpack_from(view, self.table_end))
 
 
-def _read_header(view: memoryview) -> _Header:
-    """The fields in front, checked as far as finding the checksum needs it."""
+def read_header(view: memoryview) -> Header:
+    """The fields in front, checked as far as finding the checksum needs it: ``Header.check_table`` is next."""
     size = len(view)
     if bytes(view[:4]) != MAGIC:
         found = bytes(view[:4]).hex() or "nothing"
         raise BitstreamError("magic", expected=MAGIC.hex(), found=found, hint="this is not a .s2c file")
     if size > 4 and view[4] != VERSION:
-        hint = "written by a newer s2c-deploy: upgrade this one" if view[4] > VERSION else _DAMAGED
+        hint = "written by a newer s2c-deploy: upgrade this one" if view[4] > VERSION else DAMAGED
         raise BitstreamError("version", expected=VERSION, found=view[4], hint=hint)
-    if size < _HEADER.size:
-        raise BitstreamError("header", expected=f"{_HEADER.size} bytes", found=f"{size} bytes", hint=_DAMAGED)
-    _, _, flags, model, step, width, height, units, fingerprint = _HEADER.unpack_from(view)
+    if size < HEADER.size:
+        raise BitstreamError("header", expected=f"{HEADER.size} bytes", found=f"{size} bytes", hint=DAMAGED)
+    _, _, flags, model, step, width, height, units, fingerprint = HEADER.unpack_from(view)
     if flags & ~(_FLAG_ICC | _FLAG_EXIF):
-        raise BitstreamError("flags", expected="bits 0 and 1 only", found=f"0x{flags:02x}", hint=_DAMAGED)
+        raise BitstreamError("flags", expected="bits 0 and 1 only", found=f"0x{flags:02x}", hint=DAMAGED)
     for name, side in (("width", width), ("height", height)):
         if not side:
-            raise BitstreamError(name, expected=f"1 to {MAX_SIDE}", found=0, hint=_DAMAGED)
+            raise BitstreamError(name, expected=f"1 to {MAX_SIDE}", found=0, hint=DAMAGED)
     tiles = tile_count(width, height, units * TILE_UNIT)
     metadata = [name for bit, name in ((_FLAG_ICC, "icc"), (_FLAG_EXIF, "exif")) if flags & bit]
-    sections = len(metadata) + tiles
-    # every section has a table entry: a number of them that cannot be there stops here
-    need = _HEADER.size + _CRC.size + sections * _ENTRY.size
-    if need > size:
-        expected = f"{need} bytes or more for {tiles} tiles"
-        raise BitstreamError("section table", expected=expected, found=f"{size} bytes", hint=_DAMAGED)
-    return _Header(
+    return Header(
         model=model,
         step=step,
         width=width,
@@ -293,11 +299,10 @@ def _read_header(view: memoryview) -> _Header:
         fingerprint=fingerprint,
         metadata=metadata,
         tiles=tiles,
-        table_end=_HEADER.size + sections * _ENTRY.size,
     )
 
 
-def _read_model(model: int, step: int) -> tuple[str, str, float]:
+def read_model(model: int, step: int) -> tuple[str, str, float]:
     """Variant, preset and quality.  Read after the checksum: what is unknown then is no damage."""
     variant, preset = model >> 4, model & 15
     hint = "written by a newer s2c-deploy, or by a broken one"
@@ -311,13 +316,11 @@ def _read_model(model: int, step: int) -> tuple[str, str, float]:
 
 
 def _read_sections(view: memoryview, names: list[str], table_end: int) -> list[bytes]:
-    entries = list(_ENTRY.iter_unpack(view[_HEADER.size : table_end]))
-    start = table_end + _CRC.size
+    entries = list(ENTRY.iter_unpack(view[HEADER.size : table_end]))
+    start = table_end + CRC.size
     for name, (length, _) in zip(names, entries, strict=True):
-        if name in ("icc", "exif") and not length:
-            raise BitstreamError(name, expected="at least 1 byte", found="0 bytes", hint=_DAMAGED)
-        if name in ("icc", "exif") and length > MAX_METADATA:
-            raise BitstreamError(name, expected=f"at most {MAX_METADATA} bytes", found=f"{length} bytes")
+        if name in ("icc", "exif"):
+            check_metadata_size(name, length)
     end = start + sum(length for length, _ in entries)
     if end != len(view):
         hint = "the file was cut short" if end > len(view) else "something was appended to the file"
@@ -325,13 +328,20 @@ def _read_sections(view: memoryview, names: list[str], table_end: int) -> list[b
     sections = []
     for name, (length, crc) in zip(names, entries, strict=True):
         part = view[start : start + length]
-        _check_crc(name, part, crc)
+        check_crc(name, part, crc)
         sections.append(bytes(part))
         start += length
     return sections
 
 
-def _check_crc(name: str, part: memoryview, stored: int) -> None:
+def check_metadata_size(name: str, length: int) -> None:
+    if not length:
+        raise BitstreamError(name, expected="at least 1 byte", found="0 bytes", hint=DAMAGED)
+    if length > MAX_METADATA:
+        raise BitstreamError(name, expected=f"at most {MAX_METADATA} bytes", found=f"{length} bytes")
+
+
+def check_crc(name: str, part: memoryview, stored: int) -> None:
     found = crc32c(part)
     if found != stored:
-        raise BitstreamError(f"checksum of {name}", expected=f"0x{stored:08x}", found=f"0x{found:08x}", hint=_DAMAGED)
+        raise BitstreamError(f"checksum of {name}", expected=f"0x{stored:08x}", found=f"0x{found:08x}", hint=DAMAGED)
