@@ -23,7 +23,7 @@ DECODER = ("numpy", "pillow", "typer", "rich", "onnxruntime", "onnx")
 BENCH_PARTS = ("bench.torch_rows", "bench.reference_pipeline", "bench.compressai_import")
 TORCH_PARTS = ("models", "quantize", "train", "export", "runtime.torch_runner", *BENCH_PARTS)
 #: What needs another package that a decoder may lack.
-OTHER_PARTS = ("runtime.openvino_runner", "triton.model")
+OTHER_PARTS = ("runtime.openvino_runner", "triton.model", "chunks.numcodecs", "chunks.zarr")
 
 
 def closure(names: tuple[str, ...]) -> set[str]:
@@ -83,7 +83,8 @@ print(s2c_deploy.__file__)
 
 
 @pytest.mark.parametrize(
-    "module", ["formats.bitstream", "codec.codec", "entropy", "runtime", "image", "metrics", "tensorrt", "cli.main"]
+    "module",
+    ["formats.bitstream", "codec.codec", "entropy", "runtime", "image", "metrics", "pillow", "tensorrt", "cli.main"],
 )
 def test_a_module_of_the_decoder_imports(site: Path, module: str) -> None:
     run(site, f"import s2c_deploy.{module}")

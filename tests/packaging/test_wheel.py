@@ -64,6 +64,60 @@ def s2c(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
     return command
 
 
+ZARR = """
+import sys
+from importlib.metadata import entry_points
+import numcodecs, zarr
+from PIL import Image
+import numpy as np
+for group in ("numcodecs.codecs", "zarr.codecs"):
+    print([point.value for point in entry_points(group=group) if point.name == "s2c"])
+picture = np.asarray(Image.open("photo.png"))
+coding = {
+    2: {"compressors": {"id": "s2c", "quality": 6}},
+    3: {"compressors": None, "serializer": {"name": "s2c", "configuration": {"quality": 6}}},
+}
+for form, options in coding.items():
+    options |= {"shape": picture.shape, "chunks": (64, 64, 3), "dtype": "uint8", "zarr_format": form}
+    made = zarr.create_array(f"{form}.zarr", **options)
+    made[:] = picture
+    found = zarr.open_array(f"{form}.zarr", mode="r")[:]
+    print(form, np.abs(found.astype(int) - picture).mean() < 10, np.array_equal(found, made[:]))
+print("torch" in sys.modules)
+"""
+
+PILLOW = """
+from PIL import Image
+from s2c_deploy import register_s2c_opener
+register_s2c_opener()
+Image.open("photo.png").save("photo.s2c", quality=6)
+with Image.open("photo.s2c") as picture:
+    print(picture.format, picture.size)
+    picture.save("again.png")
+"""
+
+
+def test_a_fresh_zarr_finds_the_codec(
+    wheel: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, small_photograph: Pixels
+) -> None:
+    """By its entry points: nothing there imports s2c_deploy by name.  And Pillow beside it has the plugin."""
+    home = tmp_path_factory.mktemp("zarr")
+    call(home, sys.executable, "-m", "venv", home / "venv")
+    python = home / "venv" / "bin" / "python"
+    call(home, python, "-m", "pip", "install", "--quiet", f"{wheel}[cpu,zarr]")
+    write_image(tmp_path / "photo.png", Image(pixels=small_photograph))
+    lines = call(tmp_path, python, "-c", ZARR, HOME=str(home), OMP_NUM_THREADS="1").splitlines()
+    assert lines == [
+        "['s2c_deploy.chunks.numcodecs:S2C']",
+        "['s2c_deploy.chunks.zarr:S2CCodec']",
+        "2 True True",
+        "3 True True",
+        "False",
+    ]
+    assert call(tmp_path, python, "-c", PILLOW, HOME=str(home), OMP_NUM_THREADS="1") == "S2C (192, 128)\n"
+    assert read_image(tmp_path / "again.png").pixels.shape == small_photograph.shape
+
+
 def test_one_wheel_for_every_python(wheel: Path) -> None:
     tag = re.fullmatch(rf"s2c_deploy-[^-]+-py3-none-manylinux_2_(\d+)_{platform.machine()}\.whl", wheel.name)
     assert tag is not None, wheel.name
