@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import IO, Any, BinaryIO, cast
 
+import numpy as np
 import PIL.Image as Pil
 from PIL import ImageFile, UnidentifiedImageError
 
@@ -35,10 +36,9 @@ from s2c_deploy.pictures.samples import assemble, plain_rows
 FORMAT = "S2C"
 MIME_TYPE = "image/x-s2c"
 SUFFIX = ".s2c"
-#: What can be saved; of modes with alpha, pictures that are opaque.
-_MODES = frozenset(
-    {"1", "L", "P", "RGB", "RGBX", "YCbCr", "I;16", "I;16L", "I;16B", "I;16N"} | {"LA", "La", "PA", "RGBA", "RGBa"}
-)
+#: Modes that can be saved, 16-bit grey among them; of those with alpha, pictures that are opaque.
+_DEEP = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+_MODES = _DEEP | {"1", "L", "P", "RGB", "RGBX", "YCbCr"} | {"LA", "La", "PA", "RGBA", "RGBa"}
 _CLOSED = "Operation on closed image"
 
 _opening = Opening()
@@ -57,7 +57,7 @@ def register_s2c_opener(
     bundle: the folder of the one to read and write with; by default the first that has a stream's fingerprint, and to
     write the one that the command ``compress`` takes.  backend, threads, synthesis, max_pixels: as :meth:`Codec.open`.
     Called again, it replaces what was said before.  A process that is *spawned* has to call it too: best where the
-    module begins that uses Pillow.  Raises InputError for a bundle that is no path.
+    module begins that uses Pillow.  Raises InputError for values of other types.
     """
     global _opening
     _opening = Opening(
@@ -108,8 +108,7 @@ class S2CImageFile(ImageFile.ImageFile):
                 stream = self._read(self._head, opening)
                 codec = decoder(opening, stream.fingerprint, f"{stream.variant}-{stream.preset}")
                 pixels = codec.decompress_stream(stream)
-            self.load_prepare()
-            self.frombytes(pixels.data)
+            self.im = Pil.fromarray(pixels).im
             self._head = None
             self.readonly = 0
             if self._exclusive_fp and self.fp is not None:
@@ -223,11 +222,16 @@ def _exif(options: Mapping[str, Any]) -> tuple[bytes | None, int]:
 
 def _pixels(im: Pil.Image, orientation: int) -> Pixels:
     """uint8 H x W x 3, turned upright; OSError for what has no certain 8-bit RGB meaning, as Pillow's formats."""
+    if 0 in im.size:
+        raise ValueError(f"cannot write empty image as {FORMAT}")
     if im.mode not in _MODES:
         raise OSError(f"cannot write mode {im.mode} as {FORMAT} (convert it to RGB first)")
+    transparent = OSError(
+        f"cannot write mode {im.mode} as {FORMAT}: it is transparent in places (paste it onto a background first)"
+    )
+    if im.mode in _DEEP and "transparency" in im.info and (np.asarray(im) == im.info["transparency"]).any():
+        raise transparent
     try:
         return assemble(plain_rows(im, "the picture"), im.size, orientation=orientation, color=None, path="the picture")
     except InputError as error:
-        raise OSError(
-            f"cannot write mode {im.mode} as {FORMAT}: it is transparent in places (paste it onto a background first)"
-        ) from error
+        raise transparent from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from zarr.abc.codec import ArrayBytesCodec
 from s2c_deploy.chunks.settings import NAME, Settings, check_chunk, picture_of
 from s2c_deploy.codec.functions import decode, encode
 from s2c_deploy.errors import BitstreamError, InputError
+from s2c_deploy.formats.head import read_head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,10 @@ class S2CCodec(ArrayBytesCodec):
         return chunk_spec.prototype.buffer.from_bytes(data)
 
     async def _decode_single(self, chunk_data: Any, chunk_spec: Any) -> Any:
-        pixels = await asyncio.to_thread(decode, chunk_data.to_bytes())
-        if pixels.shape != chunk_spec.shape[-3:]:
-            raise BitstreamError("dimensions", expected=f"a chunk of {chunk_spec.shape}", found=f"{pixels.shape}")
+        data = chunk_data.to_bytes()
+        head = read_head(io.BytesIO(data))
+        if (head.height, head.width, 3) != chunk_spec.shape[-3:]:  # before anything is allocated for it
+            found = f"{head.width}x{head.height} pixels"
+            raise BitstreamError("dimensions", expected=f"a chunk of {chunk_spec.shape}", found=found)
+        pixels = await asyncio.to_thread(decode, data)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(pixels.reshape(chunk_spec.shape))

@@ -75,8 +75,8 @@ class Codec:
         tile, for which S2C-Conv `small` takes some 21 GB (630 bytes a pixel).
         Raises InputError, BundleError, EngineError, OutOfMemoryError or DependencyError.
         """
-        threads, max_pixels = _whole(threads), _whole(max_pixels)
-        _check_options(backend, threads, synthesis, precision, max_pixels)
+        threads, max_pixels = whole(threads), whole(max_pixels)
+        check_options(backend, threads, synthesis, precision, max_pixels)
         opened = open_bundle(_folder(bundle))
         options = {"backend": backend, "threads": threads, "synthesis": synthesis, "precision": precision}
         networks = Networks(opened, backend, threads=threads, synthesis=synthesis, precision=precision)
@@ -132,7 +132,7 @@ class Codec:
         multiple of 64, or 0 for none; icc, exif: carried along.  InputError for anything else, OutOfMemoryError where
         memory does not hold the picture.
         """
-        tile = _whole(tile)
+        tile = whole(tile)
         quality, grid = self._check_picture(image, quality, tile)
         _check_metadata(icc=icc, exif=exif)
         height, width = image.shape[:2]
@@ -286,12 +286,12 @@ def _folder(bundle: object) -> Path:
     return Path(bundle)
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
     """numpy's whole numbers as Python's; anything else as it is, for the checks to see."""
     return int(value) if isinstance(value, np.integer) else value
 
 
-def _check_options(backend: object, threads: object, synthesis: object, precision: object, max_pixels: object) -> None:
+def check_options(backend: object, threads: object, synthesis: object, precision: object, max_pixels: object) -> None:
     """InputError for values of other types than ``Codec.open`` names."""
     for name, value in (("backend", backend), ("synthesis", synthesis), ("precision", precision)):
         if not isinstance(value, str):

@@ -43,6 +43,6 @@ def decode(
     bundle: a folder; by default the first that has the stream's fingerprint, as for the command ``decompress``.
     backend, threads, max_pixels: as :meth:`Codec.open`.  Raises BitstreamError, and what :func:`encode` raises.
     """
-    opening = Opening(bundle=bundle_folder(bundle), backend=backend, threads=threads, max_pixels=max_pixels)
+    opening = Opening(bundle=bundle_folder(bundle), backend=backend, threads=threads)
     stream = parse(data, max_pixels=max_pixels)
     return decoder(opening, stream.fingerprint, f"{stream.variant}-{stream.preset}").decompress_stream(stream)

@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s2c_deploy.codec.codec import Codec
+from s2c_deploy.codec.codec import Codec, check_options, whole
 from s2c_deploy.errors import InputError
 from s2c_deploy.formats.finding import BUNDLE_VARIABLE, BundleFinder, choose_bundle
 from s2c_deploy.formats.manifest import MANIFEST
@@ -19,7 +19,10 @@ from s2c_deploy.formats.manifest import MANIFEST
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """How a codec is opened, in the words of ``Codec.open``; those who say the same share one."""
+    """How a codec is opened, in the words of ``Codec.open``; those who say the same share one.
+
+    InputError for values of other types.
+    """
 
     #: A bundle's folder; None: found as the commands find it (docs/environment.md).
     bundle: Path | None = None
@@ -27,6 +30,11 @@ class Opening:
     threads: int = 0
     synthesis: str = "auto"
     max_pixels: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "max_pixels"):
+            object.__setattr__(self, name, whole(getattr(self, name)))
+        check_options(self.backend, self.threads, self.synthesis, self.max_pixels)
 
 
 #: Device, inode, time and size of a manifest: a bundle that was exported anew has others.

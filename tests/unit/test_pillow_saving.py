@@ -20,6 +20,7 @@ from pillow_plugin import registered
 
 from s2c_deploy.arrays import Pixels
 from s2c_deploy.codec.codec import Codec
+from s2c_deploy.errors import InputError
 from s2c_deploy.formats.bitstream import Stream, parse
 
 
@@ -111,9 +112,13 @@ def test_transparency(picture: Pil.Image) -> None:
     palette.info["transparency"] = palette.getpixel((0, 0))
     keyed = picture.copy()
     keyed.info["transparency"] = keyed.getpixel((0, 0))
-    for transparent in (clear, clear.convert("LA"), clear.convert("RGBa"), palette, keyed):
+    deep = Pil.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64))
+    deep.info["transparency"] = 4095
+    for transparent in (clear, clear.convert("LA"), clear.convert("RGBa"), palette, keyed, deep):
         with pytest.raises(OSError, match=f"cannot write mode {transparent.mode} as S2C: it is transparent"):
             saved(transparent)
+    deep.info["transparency"] = 4096  # of no pixel
+    assert saved(deep)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +144,17 @@ def test_nothing_is_left_of_what_failed(picture: Pil.Image, tmp_path: Path) -> N
     with pytest.raises(OSError, match="sides go from 1 to 65535"):
         Pil.new("RGB", (65536, 1)).save(tmp_path / "a.s2c")
     assert not os.listdir(tmp_path)
+    for suffix in (".jpg", ".s2c"):
+        with pytest.raises(ValueError, match="cannot write empty image"):
+            Pil.new("RGB", (0, 5)).save(tmp_path / f"a{suffix}")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"threads": -1}, {"backend": []}, {"max_pixels": 0}, {"bundle": 3}])
+def test_registering_with_other_types(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="expected"), registered(**options):
+        pass
+    assert parsed(Pil.new("RGB", (64, 64))), "what was said before counts"
 
 
 def test_over_itself(picture: Pil.Image, codec: Codec, tmp_path: Path) -> None:
