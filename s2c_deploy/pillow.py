@@ -28,7 +28,7 @@ from s2c_deploy.arrays import Pixels
 from s2c_deploy.codec.shared import Opening, bundle_folder, decoder, encoder
 from s2c_deploy.errors import BitstreamError, InputError, OutOfMemoryError, S2CError
 from s2c_deploy.formats.bitstream import MAGIC, Stream, check_size, parse, round_quality, tile_grid
-from s2c_deploy.formats.head import Head, read_head
+from s2c_deploy.formats.head import Head, read_head, read_up_to
 from s2c_deploy.pictures.exif import EXIF_PREFIX, upright_exif
 from s2c_deploy.pictures.icc import GREY_SPACE, RGB_SPACE, rgb_from_grey
 from s2c_deploy.pictures.samples import assemble, plain_rows
@@ -133,7 +133,8 @@ class S2CImageFile(ImageFile.ImageFile):
             expected, found, hint = problem
             raise Pil.DecompressionBombError(f"expected {expected}, found {found} ({hint})")
         self.fp.seek(self._start)
-        stream = parse(self.fp.read(), max_pixels=opening.max_pixels)
+        # a byte more than there should be: parse says what is wrong with it
+        stream = parse(read_up_to(cast(BinaryIO, self.fp), head.size + 1), max_pixels=opening.max_pixels)
         if (stream.width, stream.height) != (head.width, head.height):
             raise OSError(f"the file has changed since it was opened: now it holds {stream.width}x{stream.height}")
         return stream

@@ -18,6 +18,8 @@ from s2c_deploy.formats.bitstream import (
     read_model,
 )
 
+_PART = 2**20
+
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
@@ -37,6 +39,8 @@ class Head:
     exif: bytes | None
     #: Where that block begins, in bytes from the stream's first; None without one.
     exif_start: int | None
+    #: Bytes of the whole stream, as its section table has it: 4 GiB a section at most.
+    size: int
 
 
 def read_head(file: BinaryIO) -> Head:
@@ -45,9 +49,9 @@ def read_head(file: BinaryIO) -> Head:
     Raises :class:`BitstreamError` for a front that is malformed, damaged or cut short.  What it says of the size is
     not bounded: a reader that allocates pixels asks ``check_size``.
     """
-    front = _read(file, HEADER.size)
+    front = read_up_to(file, HEADER.size)
     header = read_header(memoryview(front))
-    front += _read(file, header.table_end + CRC.size - len(front))
+    front += read_up_to(file, header.table_end + CRC.size - len(front))
     view = memoryview(front)
     header.check_table(view)
     variant, preset, quality = read_model(header.model, header.step)
@@ -63,6 +67,7 @@ def read_head(file: BinaryIO) -> Head:
         icc=metadata.get("icc"),
         exif=metadata.get("exif"),
         exif_start=starts.get("exif"),
+        size=len(front) + sum(length for length, _ in ENTRY.iter_unpack(view[HEADER.size : header.table_end])),
     )
 
 
@@ -74,7 +79,7 @@ def _read_metadata(file: BinaryIO, view: memoryview, header: Header) -> tuple[di
     for index, name in enumerate(header.metadata):
         length, crc = ENTRY.unpack_from(view, HEADER.size + index * ENTRY.size)
         check_metadata_size(name, length)
-        part = _read(file, length)
+        part = read_up_to(file, length)
         if len(part) != length:
             raise BitstreamError(name, expected=f"{length} bytes", found=f"{len(part)} bytes", hint=DAMAGED)
         check_crc(name, memoryview(part), crc)
@@ -83,10 +88,13 @@ def _read_metadata(file: BinaryIO, view: memoryview, header: Header) -> tuple[di
     return found, starts
 
 
-def _read(file: BinaryIO, size: int) -> bytes:
-    """So many bytes, fewer only at the end: an unbuffered file may give them in parts."""
+def read_up_to(file: BinaryIO, size: int) -> bytes:
+    """So many bytes, fewer only at the end.
+
+    In parts: an unbuffered file may give no more, and one that ends before what it promises must not cost memory.
+    """
     parts = []
-    while size > 0 and (part := file.read(size)):
+    while size > 0 and (part := file.read(min(size, _PART))):
         parts.append(part)
         size -= len(part)
     return b"".join(parts)

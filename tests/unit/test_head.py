@@ -45,8 +45,9 @@ def test_it_is_what_was_packed(icc: bytes | None, exif: bytes | None, kind: type
     file = kind(b"before" + data)
     io.BytesIO.read(file, 6)
     head = read_head(file)
-    for name in {field.name for field in fields(Head)} - {"exif_start"}:
+    for name in {field.name for field in fields(Head)} - {"exif_start", "size"}:
         assert getattr(head, name) == getattr(packed, name), name
+    assert head.size == len(data)
     assert file.tell() == 6 + len(data) - sum(map(len, packed.tiles)), "not a byte of the payloads"
     if exif is None:
         assert head.exif_start is None

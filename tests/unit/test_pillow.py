@@ -6,6 +6,7 @@ import copy
 import io
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image as Pil
 import pytest
-from PIL import ExifTags, ImageFile, ImageSequence, UnidentifiedImageError
+from PIL import ExifTags, ImageFile, ImageSequence, UnidentifiedImageError, features
 from pillow_plugin import registered
 
 from s2c_deploy.arrays import Pixels
@@ -281,6 +282,29 @@ def test_every_cut_and_every_flipped_byte(stream: bytes) -> None:
         for name in ("load", "verify"):
             with pytest.raises(OSError, match=r".+"):  # UnidentifiedImageError is one
                 getattr(Pil.open(io.BytesIO(data)), name)()
+
+
+def test_what_comes_behind_is_not_read(stream: bytes) -> None:
+    """A file of any length costs no more than its stream."""
+
+    class Counted(io.BytesIO):
+        count = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            part = super().read(size)
+            self.count += len(part)
+            return part
+
+    file = Counted(stream + bytes(10**6))
+    with Pil.open(file) as picture, pytest.raises(OSError, match="something was appended"):
+        picture.load()
+    assert file.count < 10 * len(stream), "which other formats may have looked at, too"
+
+
+def test_pillows_own_list_of_formats() -> None:
+    out = io.StringIO()
+    features.pilinfo(out, supported_formats=True)
+    assert re.search(r"S2C image/x-s2c\nExtensions: \.s2c\nFeatures: open, save, save_all", out.getvalue())
 
 
 def test_a_damaged_front_is_not_identified(stream: bytes) -> None:
