@@ -46,6 +46,15 @@ def check_chunk(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
         )
 
 
+def check_axes(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
+    """InputError unless such a chunk can be one RGB picture once a filter has put its axes in order."""
+    sides = sorted(shape)
+    if 3 in sides:
+        sides.remove(3)
+    in_order = (*sides, 3) if len(sides) < len(shape) else shape
+    check_chunk(in_order, dtype)
+
+
 def picture_of(chunk: object) -> Pixels:
     """A chunk, an array, as its picture."""
     if not isinstance(chunk, np.ndarray):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from zarr.abc.codec import ArrayBytesCodec
 
-from s2c_deploy.chunks.settings import NAME, Settings, check_chunk, picture_of
+from s2c_deploy.chunks.settings import NAME, Settings, check_axes, picture_of
 from s2c_deploy.codec.functions import decode, encode
 from s2c_deploy.errors import BitstreamError, InputError
 from s2c_deploy.formats.head import read_head
@@ -20,7 +20,7 @@ from s2c_deploy.formats.head import read_head
 class S2CCodec(ArrayBytesCodec):
     """Chunks of uint8 ... x H x W x 3, lossy.  The process finds its bundle as :func:`s2c_deploy.encode` does.
 
-    InputError for other values and, when an array is made, for other chunks.
+    InputError for other values and, when an array is made, for chunks that can be no picture.
     """
 
     #: Streams have the length that they have.
@@ -49,7 +49,8 @@ class S2CCodec(ArrayBytesCodec):
         return {"name": NAME, "configuration": settings.configuration()}
 
     def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:
-        check_chunk(getattr(chunk_grid, "chunk_shape", shape), dtype.to_native_dtype())
+        # of the array, whose axes a filter may transpose before they come here
+        check_axes(getattr(chunk_grid, "chunk_shape", shape), dtype.to_native_dtype())
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: Any) -> int:
         raise NotImplementedError

@@ -110,6 +110,37 @@ def test_forks_while_a_thread_opens_a_codec(
     assert run(FORKED, tmp_path, bundle_path, backend, streams[0]) == "0 True\n" * 4
 
 
+SHORT_OF_MEMORY = """
+import resource, sys
+from PIL import Image
+from s2c_deploy import register_s2c_opener
+register_s2c_opener(backend="onnxruntime", threads=1)
+Image.open("0.s2c").load()  # the networks are open
+large = Image.open("large.s2c")
+before = resource.getrlimit(resource.RLIMIT_AS)
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**25, before[1]))
+try:
+    large.load()
+except MemoryError as error:
+    print("MemoryError", "1536x1024" in str(error))
+resource.setrlimit(resource.RLIMIT_AS, before)
+print(large.getpixel((3, 3)))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc here")
+def test_memory_that_does_not_suffice(
+    bundle_path: Path, streams: list[Path], photograph: Pixels, tmp_path: Path
+) -> None:
+    """As Pillow says it; and the picture can be loaded when there is memory again."""
+    with Codec.open(bundle_path, "onnxruntime", threads=1) as codec:
+        data = codec.compress(np.tile(photograph, (2, 2, 1)), 1)
+        right = tuple(map(int, codec.decompress(data)[3, 3]))
+    (tmp_path / "large.s2c").write_bytes(data)
+    assert run(SHORT_OF_MEMORY, tmp_path, bundle_path) == f"MemoryError True\n{right}\n"
+
+
 def test_in_one_call(bundle_path: Path, small_photograph: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S2C_BUNDLE", str(bundle_path))
     with Codec.open(bundle_path, "onnxruntime", threads=1) as codec:

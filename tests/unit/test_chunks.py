@@ -86,6 +86,20 @@ def test_axes_before_the_picture(form: int, zarr: Any, small_photograph: Pixels)
     assert (made[0] == 7).all(), "which was never written"
 
 
+def test_planes_with_a_filter(zarr: Any, codec: Codec, small_photograph: Pixels, tmp_path: Path) -> None:
+    """3 x H x W, which zarr transposes before the codec sees it; without the filter it is no picture."""
+    planes = small_photograph[:64, :96].transpose(2, 0, 1)
+    sizes = {"shape": planes.shape, "chunks": planes.shape, "dtype": "uint8"}
+    order = {"name": "transpose", "configuration": {"order": [1, 2, 0]}}
+    made = zarr.create_array(tmp_path / "a", **sizes, filters=[order], **coding(3))
+    made[:] = planes
+    right = codec.decompress(codec.compress(np.ascontiguousarray(small_photograph[:64, :96])))
+    np.testing.assert_array_equal(made[:].transpose(1, 2, 0), right)
+    plain = zarr.create_array({}, **sizes, **coding(3))
+    with pytest.raises(InputError, match="uint8 of height x width x 3"):
+        plain[:] = planes
+
+
 def test_shards(zarr: Any, small_photograph: Pixels) -> None:
     made = zarr.create_array(
         {}, shape=(128, 192, 3), chunks=(64, 64, 3), shards=(128, 128, 3), dtype="uint8", **coding(3)
