@@ -32,6 +32,7 @@ from s2c_deploy.formats.head import Head, read_head, read_up_to
 from s2c_deploy.pictures.exif import EXIF_PREFIX, upright_exif
 from s2c_deploy.pictures.icc import GREY_SPACE, RGB_SPACE, rgb_from_grey
 from s2c_deploy.pictures.samples import assemble, plain_rows
+from s2c_deploy.presets import FULL
 
 FORMAT = "S2C"
 MIME_TYPE = "image/x-s2c"
@@ -49,19 +50,25 @@ def register_s2c_opener(
     bundle: str | os.PathLike[str] | None = None,
     backend: str = "auto",
     threads: int = 0,
-    synthesis: str = "auto",
+    synthesis: str = FULL,
+    precision: str = "auto",
     max_pixels: int | None = None,
 ) -> None:
     """Makes ``.s2c`` one of Pillow's formats in this process, ``"S2C"``.  Nothing is opened before it is needed.
 
     bundle: the folder of the one to read and write with; by default the first that has a stream's fingerprint, and to
-    write the one that the command ``compress`` takes.  backend, threads, synthesis, max_pixels: as :meth:`Codec.open`.
-    Called again, it replaces what was said before.  A process that is *spawned* has to call it too: best where the
-    module begins that uses Pillow.  Raises InputError for values of other types.
+    write the one that the command ``compress`` takes.  backend, threads, synthesis, precision, max_pixels: as
+    :meth:`Codec.open`.  Called again, it replaces what was said before.  A process that is *spawned* has to call it
+    too: best where the module begins that uses Pillow.  Raises InputError for values of other types.
     """
     global _opening
     _opening = Opening(
-        bundle=bundle_folder(bundle), backend=backend, threads=threads, synthesis=synthesis, max_pixels=max_pixels
+        bundle=bundle_folder(bundle),
+        backend=backend,
+        threads=threads,
+        synthesis=synthesis,
+        precision=precision,
+        max_pixels=max_pixels,
     )
     Pil.register_open(FORMAT, S2CImageFile, _accept)
     Pil.register_save(FORMAT, _save)

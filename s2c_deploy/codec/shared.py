@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from s2c_deploy.codec.codec import Codec, check_options, whole
 from s2c_deploy.errors import InputError
 from s2c_deploy.formats.finding import BUNDLE_VARIABLE, BundleFinder, choose_bundle
 from s2c_deploy.formats.manifest import MANIFEST
+from s2c_deploy.presets import FULL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +29,19 @@ class Opening:
     bundle: Path | None = None
     backend: str = "auto"
     threads: int = 0
-    synthesis: str = "auto"
+    synthesis: str = FULL
+    precision: str = "auto"
     max_pixels: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("threads", "max_pixels"):
             object.__setattr__(self, name, whole(getattr(self, name)))
-        check_options(self.backend, self.threads, self.synthesis, self.max_pixels)
+        check_options(self.backend, self.threads, self.synthesis, self.precision, self.max_pixels)
 
 
 #: Device, inode, time and size of a manifest: a bundle that was exported anew has others.
 _Stamp = tuple[int, int, int, int]
-_Key = tuple[str, str, int, str, int | None]
+_Key = tuple[str, Opening]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,7 @@ def decoder(opening: Opening, fingerprint: bytes, model: str) -> Codec:
 def _open(folder: Path, opening: Opening, direction: str) -> Codec:
     """With the graphs of a direction open: an engine that fails does so here."""
     stamp = _stamp(folder)
-    key = (os.path.realpath(folder), opening.backend, opening.threads, opening.synthesis, opening.max_pixels)
+    key = (os.path.realpath(folder), replace(opening, bundle=None))
     opened = _mine.codecs.get(key)
     if opened is not None and opened.stamp == stamp and direction in opened.loaded:
         return opened.codec
@@ -116,6 +118,7 @@ def _open(folder: Path, opening: Opening, direction: str) -> Codec:
                 opening.backend,
                 threads=opening.threads,
                 synthesis=opening.synthesis,
+                precision=opening.precision,
                 max_pixels=opening.max_pixels,
             )
             opened = _Opened(codec=codec, stamp=stamp, loaded=frozenset())
