@@ -17,6 +17,9 @@ from s2c_deploy.formats.finding import BUNDLE_VARIABLE, BundleFinder, choose_bun
 from s2c_deploy.formats.manifest import MANIFEST
 from s2c_deploy.presets import FULL
 
+# Its hooks come first, so that a fork waits for the lock here before it closes the gate there.
+from s2c_deploy.runtime import forks  # noqa: F401
+
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:

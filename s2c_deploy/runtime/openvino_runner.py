@@ -12,6 +12,7 @@ from typing import Any
 from s2c_deploy.arrays import FloatArray
 from s2c_deploy.errors import EngineError
 from s2c_deploy.formats.onnx_graph import OnnxGraph
+from s2c_deploy.runtime.forks import GATE
 from s2c_deploy.runtime.openvino_norms import normalise_in_place
 from s2c_deploy.runtime.runner import Runner, TensorSpec, cannot_load
 from s2c_deploy.runtime.silent import import_openvino
@@ -73,10 +74,11 @@ class OpenVinoRunner(Runner):
 
     def _compile(self) -> _Compiled:
         try:
-            core = _core()
-            source = core.read_model(self._graph.data, b"")
-            normalise_in_place(source)
-            model = core.compile_model(source, "CPU", self._config)
+            with GATE.inside():  # a process that is forked meanwhile gets a library that crashes
+                core = _core()
+                source = core.read_model(self._graph.data, b"")
+                normalise_in_place(source)
+                model = core.compile_model(source, "CPU", self._config)
         except Exception as error:
             raise cannot_load(self._graph.name, "OpenVINO", error) from error
         # Compiling merges tensors and with them their names; the order of inputs and outputs stays the file's.
@@ -94,11 +96,9 @@ class OpenVinoRunner(Runner):
             compiled = self._compiled
         ordered = {i: inputs[spec.name] for i, spec in enumerate(self.inputs)}
         try:
-            request = compiled.idle.pop()
-        except IndexError:  # all are in use
-            request = compiled.model.create_infer_request()
-        try:
-            results = request.infer(ordered, share_inputs=True, share_outputs=False)
+            with GATE.inside():
+                request = _idle_request(compiled)
+                results = request.infer(ordered, share_inputs=True, share_outputs=False)
         except BaseException:
             # A model of which one call failed, for want of memory say, may fail every later one: they get another.
             with self._compiling:
@@ -119,6 +119,14 @@ class _Compiled:
     outputs: tuple[TensorSpec, ...]
     #: Its requests that no thread is using; any may take one from here, and puts it back.
     idle: deque[Any]
+
+
+def _idle_request(compiled: _Compiled) -> Any:
+    """One that no other thread is using."""
+    try:
+        return compiled.idle.pop()
+    except IndexError:  # all are in use
+        return compiled.model.create_infer_request()
 
 
 def _spec(port: Any) -> TensorSpec:
