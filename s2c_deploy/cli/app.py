@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from s2c_deploy.cli import (
+    batch,
     bench,
     build,
     compress,
@@ -39,6 +40,7 @@ app.add_typer(engines.engines, name="engines")
 app.command("triton")(triton.triton)
 app.command("compress")(compress.compress)
 app.command("decompress")(decompress.decompress)
+app.add_typer(batch.batch, name="batch")
 app.command("inspect")(inspect.inspect)
 app.command("verify")(verify.verify)
 app.command("eval")(eval.evaluate)

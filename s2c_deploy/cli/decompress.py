@@ -37,13 +37,13 @@ from s2c_deploy.cli.options import (
 )
 from s2c_deploy.cli.output import warn, write_stdout
 from s2c_deploy.cli.process.stopping import Stop
-from s2c_deploy.errors import InputError, OutOfMemoryError, S2CError
-from s2c_deploy.formats.finding import BundleFinder
+from s2c_deploy.errors import InputError
 from s2c_deploy.presets import FULL
 
 if TYPE_CHECKING:
     from s2c_deploy.arrays import FloatArray
     from s2c_deploy.codec.codec import Codec
+    from s2c_deploy.codec.codecs import Codecs
     from s2c_deploy.formats.bitstream import Stream
     from s2c_deploy.image import Image
 
@@ -103,8 +103,10 @@ def decompress(
         follow_links=follow_links,
     )
     planned = plan(paths, choice)
+    from s2c_deploy.codec.codecs import Codecs
+
     with ExitStack() as stack:
-        opened = _Codecs(bundle=bundle, backend=backend, threads=threads, synthesis=synthesis, precision=precision)
+        opened = Codecs(bundle=bundle, backend=backend, threads=threads, synthesis=synthesis, precision=precision)
         stack.callback(opened.close)
         work = _Work(codecs=opened, suffix=suffix, max_pixels=max_pixels, strip_metadata=strip_metadata)
         run_jobs(planned, work.stages, doing="decompressing", as_json=as_json)
@@ -122,48 +124,6 @@ def _check_options(paths: list[str], suffix: str, precision: str, backend: str) 
     if precision not in PRECISIONS:
         raise InputError(f"--precision: expected {', '.join(PRECISIONS)}, found {precision!r}")
     choose_backend(backend)
-
-
-class _Codecs:
-    """A codec for each bundle that a stream is of, opened at its first one.  Used by one thread."""
-
-    def __init__(self, *, bundle: Path | None, backend: str, threads: int, synthesis: str, precision: str) -> None:
-        self._finder = BundleFinder(bundle)
-        self._backend, self._threads = backend, threads
-        self._synthesis, self._precision = synthesis, precision
-        self._opened: dict[Path, Codec] = {}
-        self._failed: dict[Path, S2CError] = {}
-
-    def of(self, stream: Stream) -> Codec:
-        """InputError, BitstreamError, BundleError, EngineError or DependencyError, the same for every stream of a
-        bundle that cannot be opened."""
-        folder = self._finder.find(stream.fingerprint, f"{stream.variant}-{stream.preset}")
-        if folder in self._failed:
-            raise self._failed[folder]
-        if folder not in self._opened:
-            from s2c_deploy.codec.codec import Codec
-
-            try:
-                codec = Codec.open(
-                    folder,
-                    self._backend,
-                    threads=self._threads,
-                    synthesis=self._synthesis,
-                    precision=self._precision,
-                )
-            except OutOfMemoryError:  # may fit when other pictures are gone
-                raise
-            except S2CError as error:
-                self._failed[folder] = error
-                raise
-            self._opened[folder] = codec
-            codec.check_stream(stream)
-            codec.load(encoder=False)
-        return self._opened[folder]
-
-    def close(self) -> None:
-        for codec in self._opened.values():
-            codec.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +149,7 @@ class _Work:
     """The stages of decoding, each in a thread of its own: symbols of one stream, g_s of the one before, the file of
     the one before that."""
 
-    def __init__(self, *, codecs: _Codecs, suffix: str, max_pixels: int | None, strip_metadata: bool) -> None:
+    def __init__(self, *, codecs: Codecs, suffix: str, max_pixels: int | None, strip_metadata: bool) -> None:
         self._codecs, self._suffix = codecs, suffix
         self._max_pixels, self._strip = max_pixels, strip_metadata
 

@@ -40,8 +40,9 @@ def main() -> None:
 
 def _run() -> None:
     from s2c_deploy.cli.output import discard_stdout, flush_stdout, unwritable, warn
-    from s2c_deploy.cli.process.failing import as_failure, debugging, nobody_reads, of_printing
+    from s2c_deploy.cli.process.failing import nobody_reads, of_printing
     from s2c_deploy.errors import S2CError
+    from s2c_deploy.failure import as_failure, debugging
 
     _print_anything()
     try:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
@@ -127,23 +128,32 @@ def _discard(stream: TextIO) -> None:
 
 
 @contextmanager
-def progress_bar(description: str, total: int | None = None, *, hidden: bool = False) -> Iterator[Progress]:
-    """A bar on stderr while the block runs, where that is a terminal; yields advance(done, total, step)."""
+def progress_bar(
+    description: str, total: int | None = None, *, hidden: bool = False, unit: str = ""
+) -> Iterator[Progress]:
+    """A bar on stderr while the block runs, where that is a terminal; yields advance(done, total, step).
+
+    unit: what is counted, where how many of them a second and the time left are of use.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
     # Not as markup: steps hold names of files.
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    if unit:
+        columns += [TextColumn("{task.fields[rate]}", markup=False), TextColumn("left"), TimeRemainingColumn()]
     # Lines for stdout go by way of the bar only where both are on one terminal.
     redirect = bool(sys.stdout and sys.stdout.isatty())
     quiet = hidden or not console.is_terminal
     with Bar(*columns, console=console, transient=True, disable=quiet, redirect_stdout=redirect) as bar:
-        task = bar.add_task(description, total=total)
+        task = bar.add_task(description, total=total, rate="")
+        started = time.monotonic()
 
         def advance(done: int, total: int | None, step: str) -> None:
-            bar.update(task, description=printable(step), completed=done, total=total)
+            rate = f"{done / max(time.monotonic() - started, 1e-3):.1f} {unit}/s"
+            bar.update(task, description=printable(step), completed=done, total=total, rate=rate)
 
         yield advance
 

@@ -10,9 +10,10 @@ import typer
 
 from s2c_deploy.cli.files.jobs import Job, Plan
 from s2c_deploy.cli.output import discard_stdout, progress_bar, say, say_json, warn
-from s2c_deploy.cli.process.failing import as_failure, show_traceback
+from s2c_deploy.cli.process.failing import show_traceback
 from s2c_deploy.cli.process.stopping import Stop, Stopped, stops_after_this
 from s2c_deploy.errors import S2CError
+from s2c_deploy.failure import as_failure, debugging
 
 Record = dict[str, Any]
 Item = TypeVar("Item")
@@ -213,8 +214,6 @@ def _attempt(stage: Callable[[Item], Result], items: Iterator[Item | S2CError]) 
 def without_frames(error: S2CError) -> S2CError:
     """The error without the variables of the functions it came through, which hold pictures, unless tracebacks are
     asked for."""
-    from s2c_deploy.cli.process.failing import debugging
-
     if debugging():
         return error
     seen: set[int] = set()  # the chain of causes may be a ring: one error is raised again for many files

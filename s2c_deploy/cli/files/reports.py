@@ -9,8 +9,9 @@ from pathlib import Path
 
 from s2c_deploy.cli.files.targets import Writes, check_replaceable, files_in, identities, identity
 from s2c_deploy.cli.output import say, warn
-from s2c_deploy.cli.process.failing import as_failure, show_traceback
+from s2c_deploy.cli.process.failing import show_traceback
 from s2c_deploy.errors import InputError, S2CError
+from s2c_deploy.failure import as_failure
 from s2c_deploy.files import check_writable
 
 

@@ -1,0 +1,1 @@
+"""Many pictures: folders and object storage, by processes of one machine or by a Ray cluster."""

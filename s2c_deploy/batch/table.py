@@ -1,0 +1,167 @@
+"""The table of a batch: a Parquet file beside the results, with a row for every file, whatever became of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from s2c_deploy.batch.places import Place
+from s2c_deploy.batch.request import Task
+from s2c_deploy.errors import DependencyError, InputError
+
+NAME = "batch.parquet"
+_KEY, _VERSION = b"s2c-deploy", 1
+#: Bytes of a table that is read.
+_MOST = 2**32
+#: Seconds between two writings of the table, and how many times longer the work is than its writing at least.
+_EVERY, _TIMES = 10.0, 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What became of a file.  Neither ``error`` nor ``bytes``: nothing yet."""
+
+    #: Of the source, below SRC; bytes that are no UTF-8 as ``\\xe9``.
+    path: str
+    #: Of the result, below DST.
+    output: str
+    source_bytes: int
+    #: When the source was last changed, nanoseconds since 1970.
+    modified: int
+    #: Of the result.
+    bytes: int | None = None
+    #: Pixels.
+    width: int | None = None
+    height: int | None = None
+    #: Bits of the stream for every pixel.
+    bpp: float | None = None
+    #: From reading to having written.
+    seconds: float | None = None
+    #: Machine and process.
+    worker: str | None = None
+    error: str | None = None
+    #: Of the error, as a command ends with it.
+    exit_code: int | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.error is None and self.bytes is not None
+
+
+def shown(name: str) -> str:
+    """A name as text: bytes that are no UTF-8 with backslashes, as neither Parquet nor JSON can hold them."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def pending(task: Task) -> Row:
+    """The row of a file that nothing has been done to yet."""
+    return Row(path=shown(task.source), output=shown(task.target), source_bytes=task.size, modified=task.modified)
+
+
+@dataclass(kw_only=True)
+class Table:
+    """The rows by path, and the settings that made them."""
+
+    settings: dict[str, object]
+    rows: dict[str, Row] = field(default_factory=dict)
+
+    def add(self, row: Row) -> None:
+        self.rows[row.path] = row
+
+
+def arrow_schema() -> Any:
+    """The columns in pyarrow's types."""
+    pa = _pyarrow()
+    kinds = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
+    return pa.schema([(column.name, kinds[str(column.type).removesuffix(" | None")]) for column in fields(Row)])
+
+
+def to_arrow(rows: Iterable[Row]) -> Any:
+    """Rows as a pyarrow Table."""
+    listed = list(rows)
+    columns = {column.name: [getattr(row, column.name) for row in listed] for column in fields(Row)}
+    return _pyarrow().table(columns, schema=arrow_schema())
+
+
+def from_arrow(table: Any) -> list[Row]:
+    """The inverse of ``to_arrow``."""
+    return [Row(**row) for row in table.to_pylist()]
+
+
+def read_table(place: Place) -> Table | None:
+    """The table that lies in a place; None where there is none.  InputError for one that is damaged."""
+    pa = _pyarrow()
+    from pyarrow import parquet
+
+    if NAME not in place.sizes([NAME]):
+        return None
+    data = place.read(NAME, limit=_MOST)
+    try:
+        table = parquet.read_table(pa.BufferReader(data))
+        told = json.loads((table.schema.metadata or {})[_KEY])
+        if told["version"] != _VERSION:
+            raise ValueError(f"expected version {_VERSION}, found {told['version']!r:.20}")
+        if table.schema.remove_metadata() != arrow_schema():
+            raise ValueError("expected other columns")
+        rows = from_arrow(table)
+        made = Table(settings=dict(told["settings"]), rows={row.path: row for row in rows})
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{place.shown}/{NAME} is no table of a batch, or damaged: {reason:.200}",
+            hint="--force does everything again, and makes it anew",
+        ) from error
+    if len(made.rows) < len(rows) or any(row.path == "" or row.output == "" for row in rows):
+        raise InputError(f"{place.shown}/{NAME} has two rows of one file", hint="--force makes it anew")
+    return made
+
+
+def write_table(place: Place, table: Table) -> None:
+    """Puts the table into its place, rows by path.  InputError."""
+    pa = _pyarrow()
+    from pyarrow import parquet
+
+    told = json.dumps({"version": _VERSION, "settings": table.settings})
+    whole = to_arrow(table.rows[path] for path in sorted(table.rows)).replace_schema_metadata({_KEY: told})
+    sink = pa.BufferOutputStream()
+    parquet.write_table(whole, sink)
+    place.write(NAME, sink.getvalue().to_pybytes())
+
+
+class Saver:
+    """Writes the table now and then, so that little is lost where the process is killed."""
+
+    def __init__(self, place: Place, table: Table) -> None:
+        self._place, self._table = place, table
+        self._due = 0.0
+
+    def now(self) -> None:
+        started = time.monotonic()
+        write_table(self._place, self._table)
+        ended = time.monotonic()
+        self._due = ended + max(_EVERY, _TIMES * (ended - started))
+
+    def perhaps(self) -> None:
+        """Where it has been long enough."""
+        if time.monotonic() >= self._due:
+            self.now()
+
+
+def difference(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    """What is not the same in two settings: ``quality: 4.0 before, 6.0 now``; empty where all is."""
+    names = sorted(before.keys() | now.keys())
+    return "; ".join(
+        f"{name}: {before.get(name)} before, {now.get(name)} now" for name in names if before.get(name) != now.get(name)
+    )
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+    except ModuleNotFoundError as error:
+        raise DependencyError("pyarrow", extra="batch") from error
+    return pyarrow
