@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +25,7 @@ _MOST_AT_ONCE = 16
 #: Turns that every actor takes at least, so that all end at about the same time.
 _TURNS = 8
 #: How often Ray runs a batch again whose actor was lost.
-_RETRIES = 2
+_RETRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,9 @@ def connected(address: str) -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray's own would end the process with the files at hand
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # Ray tells of lost machines on stdout, which is for the results
+            yield
+            ray.shutdown()
     finally:
         ray.shutdown()
 
@@ -201,7 +204,6 @@ def _quieten() -> None:
     """Ray tells the terminal much; what becomes of files is told by the rows."""
     if debugging():
         return
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

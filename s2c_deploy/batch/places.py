@@ -73,6 +73,8 @@ def open_place(address: str) -> Place:
 
 def check_apart(source: Place, target: Place) -> None:
     """InputError where one lies in the other: results would be read, or sources written over."""
+    if isinstance(source, ObjectStore) and isinstance(target, ObjectStore) and not source.is_of_the_storage_of(target):
+        return
     places = [place.shown.rstrip("/") + "/" for place in (source, target)]
     if places[0].startswith(places[1]) or places[1].startswith(places[0]):
         raise InputError(
@@ -141,6 +143,12 @@ class ObjectStore:
         except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's ArrowInvalid is a ValueError
             raise self._refused("open", "", error) from error
         self._base = base.rstrip("/")
+        if not self._base:
+            raise InputError(f"{address} names no bucket or folder", hint="as in s3://bucket/prefix")
+
+    def is_of_the_storage_of(self, other: ObjectStore) -> bool:
+        """Whether both are in the same storage, with the same options."""
+        return bool(self._files.equals(other._files))
 
     def entries(self, suffixes: Collection[str], *, follow_links: bool) -> tuple[list[Entry], Listing]:
         from pyarrow import fs
