@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
 PHOTO = export/photographs/kodim23.png
 
-.PHONY: demo test test-kernels check lint fuzz reproduce-cards wheel docs clean
+.PHONY: demo test test-kernels test-ray check lint fuzz reproduce-cards wheel docs clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/s2c-deploy export --variant conv --force
@@ -19,6 +19,10 @@ test: $(VENV)/.installed-test
 KERNEL_TESTS = $(patsubst %,tests/unit/test_%.py,klt models optimizer quantize train training_processes)
 test-kernels: $(VENV)/.installed-test
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) $(KERNEL_TESTS)
+
+# `batch` on a Ray cluster of two nodes and in object storage; the packages for it are large.
+test-ray: $(VENV)/.installed-ray
+	S2C_REQUIRE=ray,moto $(BIN)/python -m pytest $(patsubst %,tests/deployment/test_batch_%.py,ray storage)
 
 check: $(VENV)/.installed-dev lint
 	$(PYTEST)
@@ -90,6 +94,10 @@ $(VENV)/.installed-wheel: | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+$(VENV)/.installed-ray: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test-ray]'
 	touch $@
 
 $(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python

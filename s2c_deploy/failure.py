@@ -33,6 +33,13 @@ def as_failure(error: Exception, doing: str) -> S2CError:
     )
 
 
+def retold(message: str, exit_code: int) -> S2CError:
+    """An error of another process, by what it said: those of several arguments cannot be pickled."""
+    error = S2CError(message)
+    error.exit_code = exit_code
+    return error
+
+
 def _says_no_memory(error: Exception) -> bool:
     """Whether the system says so in other ways: of a call, or of a library that could not be loaded."""
     if isinstance(error, OSError):

@@ -16,8 +16,9 @@ from typing import Any
 from s2c_deploy.batch.places import Place
 from s2c_deploy.batch.request import Request, Task
 from s2c_deploy.batch.table import Row, from_arrow, to_arrow
+from s2c_deploy.batch.worker import Worker, failed
 from s2c_deploy.errors import DependencyError, EngineError, InputError, S2CError
-from s2c_deploy.failure import debugging
+from s2c_deploy.failure import as_failure, debugging, retold
 from s2c_deploy.runtime.backends import GPU_BACKENDS
 
 #: Files that an actor takes at once, at most: what one that dies may cost.
@@ -94,13 +95,13 @@ def on_ray(
     A batch whose actor dies is run again by Ray.  Files of a batch that died every time are each tried alone, so that
     only the one that kills its actor is an error.  InputError where the results cannot be seen from here; S2CError.
     """
-    from s2c_deploy.batch.worker import failed
-
     size = max(1, min(_MOST_AT_ONCE, len(tasks) // (pool.count * _TURNS)))
     missing = {task.source: task for task in tasks}
     checked = False
     for at_once in (size, 1):
         for row, source in _attempted(request, fingerprint, list(missing.values()), pool, at_once):
+            if not row.path:
+                raise retold(str(row.error), row.exit_code or 1)
             if missing.pop(source, None) is None:
                 continue
             if not checked and row.done:
@@ -155,7 +156,7 @@ def _attempted(
                 sources = map(os.fsdecode, table["source"].to_pylist())
                 yield from zip(from_arrow(table.drop_columns(["source"])), sources, strict=True)
         except ray.exceptions.RayError as error:
-            raise _as_error(error) from error
+            raise EngineError(f"Ray: {' '.join(str(error).split()):.500}", hint="S2C_DEBUG=1 shows where") from error
 
 
 def _as_block(tasks: list[Task]) -> Any:
@@ -176,28 +177,25 @@ class Actor:
     """What Ray runs: a worker with as many threads as Ray has given it processors."""
 
     def __init__(self, request: Request, fingerprint: str | None) -> None:
-        from s2c_deploy.batch.worker import Worker
-
         given = _ray().get_runtime_context().get_assigned_resources().get("CPU", request.threads)
-        self._worker = Worker(replace(request, threads=max(1, int(given))), fingerprint)
+        self._worker: Worker | S2CError
+        try:
+            self._worker = Worker(replace(request, threads=max(1, int(given))), fingerprint)
+        except Exception as error:  # Ray would hand on no more of it than its text
+            self._worker = as_failure(error, "an actor's codec")
 
     def __call__(self, block: Any) -> Any:
+        """Rows for tasks; one of no file where there is no worker."""
+        if isinstance(self._worker, S2CError):
+            code = self._worker.exit_code
+            told = Row(path="", output="", source_bytes=0, modified=0, error=str(self._worker), exit_code=code)
+            return to_arrow([told]).append_column("source", block["source"].slice(0, 1))
         tasks = [
             Task(**(named | {"source": os.fsdecode(named["source"]), "target": os.fsdecode(named["target"])}))
             for named in block.to_pylist()
         ]
         rows = to_arrow([self._worker.do(task) for task in tasks])
         return rows.append_column("source", block["source"])
-
-
-def _as_error(error: Exception) -> S2CError:
-    """What ended the whole run: an error of this package that an actor began with, or Ray's own."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, S2CError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return EngineError(f"Ray: {' '.join(str(error).split()):.500}", hint="S2C_DEBUG=1 shows where")
 
 
 def _quieten() -> None:

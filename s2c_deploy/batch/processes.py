@@ -142,27 +142,21 @@ def _signals_held_back() -> Iterator[None]:
 def _serve(connection: Connection, alive: Connection, request: Request, fingerprint: str | None) -> None:
     """What runs in a process: rows for tasks, until nobody asks any more."""
     from s2c_deploy.batch.worker import Worker
-    from s2c_deploy.failure import as_failure
+    from s2c_deploy.failure import as_failure, retold
 
     threading.Thread(target=_end_with, args=(alive,), daemon=True, name="alive").start()
     try:
         worker = Worker(request, fingerprint)
     except Exception as error:
         with suppress(OSError):
-            connection.send(_portable(as_failure(error, "a worker's codec")))
+            failure = as_failure(error, "a worker's codec")
+            connection.send(retold(str(failure), failure.exit_code))
         return
     with suppress(EOFError, OSError):
         connection.send(_READY)
         while True:
             connection.send(worker.do(connection.recv()))
     worker.close()
-
-
-def _portable(error: S2CError) -> S2CError:
-    """An error that another process can read: those of several arguments cannot be pickled."""
-    plain = S2CError(str(error))
-    plain.exit_code = error.exit_code
-    return plain
 
 
 def _end_with(alive: Connection) -> None:

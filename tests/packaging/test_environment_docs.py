@@ -12,7 +12,9 @@ PAGE = (ROOT / "docs" / "environment.md").read_text()
 #: First cells of the page's tables.
 DOCUMENTED = {name for row in re.findall(r"^\| (`.*?) \|", PAGE, re.M) for name in re.findall(r"`(\w+)`", row)}
 #: Read by the libraries below, and never by name in this package.
-OF_LIBRARIES = {"HOME", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM", "MASTER_ADDR", "MASTER_PORT"}
+OF_LIBRARIES = {"HOME", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM", "MASTER_ADDR", "MASTER_PORT"} | {
+    f"AWS_{name}" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "DEFAULT_REGION", "ENDPOINT_URL")
+}
 
 
 def strings(folder: str) -> Iterator[str]:

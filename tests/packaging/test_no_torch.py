@@ -84,7 +84,18 @@ print(s2c_deploy.__file__)
 
 @pytest.mark.parametrize(
     "module",
-    ["formats.bitstream", "codec.codec", "entropy", "runtime", "image", "metrics", "pillow", "tensorrt", "cli.main"],
+    [
+        "formats.bitstream",
+        "codec.codec",
+        "entropy",
+        "runtime",
+        "image",
+        "metrics",
+        "pillow",
+        "tensorrt",
+        "batch.run",
+        "cli.main",
+    ],
 )
 def test_a_module_of_the_decoder_imports(site: Path, module: str) -> None:
     run(site, f"import s2c_deploy.{module}")

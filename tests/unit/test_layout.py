@@ -75,7 +75,8 @@ def test_a_cycle_is_found() -> None:
 
 def test_what_a_decoder_needs_imports_no_training() -> None:
     for name, found in graph().items():
-        if name.split(".")[0] in {"codec", "formats", "entropy", "runtime", "tensorrt", "pictures", "pillow", "chunks"}:
+        decoding = {"codec", "formats", "entropy", "runtime", "tensorrt", "pictures", "pillow", "chunks", "batch"}
+        if name.split(".")[0] in decoding:
             assert not {to.split(".")[0] for to in found} & TORCH, name
         if name.split(".")[0] == "runtime":
             assert not [to for to in found if to.startswith("tensorrt")], name
