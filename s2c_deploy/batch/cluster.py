@@ -145,7 +145,7 @@ def _attempted(
             batch_size=None,
             batch_format="pyarrow",
             fn_constructor_kwargs={"request": request, "fingerprint": fingerprint},
-            compute=data.ActorPoolStrategy(size=pool.count, max_tasks_in_flight_per_actor=2),
+            compute=data.ActorPoolStrategy(size=min(pool.count, len(blocks)), max_tasks_in_flight_per_actor=2),
             num_cpus=pool.cpus,
             num_gpus=pool.gpus or None,
             max_restarts=-1,
