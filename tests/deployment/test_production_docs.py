@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_marked_blocks_run(bundle_path: Path, small_photograph: Pixels, tmp_path: Path) -> None:
     blocks = re.findall(r"^```(sh|python) run\n(.*?)^```$", (ROOT / "docs/production.md").read_text(), re.M | re.S)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     (tmp_path / "engines").mkdir()
     (tmp_path / "engines" / "conv-small").symlink_to(bundle_path)
     write_image(tmp_path / "photo.png", Image(pixels=np.ascontiguousarray(small_photograph[:64, :64])))
