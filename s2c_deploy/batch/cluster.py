@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -13,9 +14,9 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
-from s2c_deploy.batch.places import Place
+from s2c_deploy.batch.places import open_place
 from s2c_deploy.batch.request import Request, Task
-from s2c_deploy.batch.table import Row, from_arrow, to_arrow
+from s2c_deploy.batch.table import NAME, Row, from_arrow, to_arrow
 from s2c_deploy.batch.worker import Worker, failed
 from s2c_deploy.errors import DependencyError, EngineError, InputError, S2CError
 from s2c_deploy.failure import as_failure, debugging, retold
@@ -87,27 +88,24 @@ def on_ray(
     fingerprint: str | None,
     tasks: list[Task],
     pool: Pool,
-    target: Place,
     stopping: Callable[[], bool],
 ) -> Generator[Row, None, None]:
     """A row for every task, as they are done, in no order; ends early after ``stopping`` is true.
 
     A batch whose actor dies is run again by Ray.  Files of a batch that died every time are each tried alone, so that
-    only the one that kills its actor is an error.  InputError where the results cannot be seen from here; S2CError.
+    only the one that kills its actor is an error.  S2CError of an actor that cannot begin: without the bundle, or on a
+    machine that does not see the table in the target.
     """
     size = max(1, min(_MOST_AT_ONCE, len(tasks) // (pool.count * _TURNS)))
     missing = {task.source: task for task in tasks}
-    checked = False
     for at_once in (size, 1):
-        for row, source in _attempted(request, fingerprint, list(missing.values()), pool, at_once):
-            if not row.path:
-                raise retold(str(row.error), row.exit_code or 1)
-            if missing.pop(source, None) is None:
-                continue
-            if not checked and row.done:
-                checked = True
-                _check_shared(target, row, source, request)
-            yield row
+        for batch in _attempted(request, fingerprint, list(missing.values()), pool, at_once):
+            for row, source in batch:
+                if not row.path:
+                    raise retold(str(row.error), row.exit_code or 1)
+                if missing.pop(source, None) is None:
+                    continue
+                yield row
             if stopping():
                 return
         if not missing:
@@ -116,20 +114,10 @@ def on_ray(
         yield failed(task, EngineError("its worker process died, every time", hint="out of memory? --max-pixels"))
 
 
-def _check_shared(target: Place, row: Row, source: str, request: Request) -> None:
-    from s2c_deploy.batch.plan import target_name
-
-    if not target.sizes([target_name(source, request.suffix)]):
-        raise InputError(
-            f"{row.worker} has written {row.output}, and it is not in {target.shown} here",
-            hint="with several machines, name a shared disk or object storage",
-        )
-
-
 def _attempted(
     request: Request, fingerprint: str | None, tasks: list[Task], pool: Pool, at_once: int
-) -> Iterator[tuple[Row, str]]:
-    """Rows, and the sources that they are of; none for batches that died in every try."""
+) -> Iterator[list[tuple[Row, str]]]:
+    """Batches of rows, and the sources that they are of; none of those that died in every try."""
     ray = _ray()
     data = ray.data
     context = data.DataContext.get_current()
@@ -154,7 +142,7 @@ def _attempted(
         try:
             for table in coded.iter_batches(batch_size=None, batch_format="pyarrow"):
                 sources = map(os.fsdecode, table["source"].to_pylist())
-                yield from zip(from_arrow(table.drop_columns(["source"])), sources, strict=True)
+                yield list(zip(from_arrow(table.drop_columns(["source"])), sources, strict=True))
         except ray.exceptions.RayError as error:
             raise EngineError(f"Ray: {' '.join(str(error).split()):.500}", hint="S2C_DEBUG=1 shows where") from error
 
@@ -181,6 +169,7 @@ class Actor:
         self._worker: Worker | S2CError
         try:
             self._worker = Worker(replace(request, threads=max(1, int(given))), fingerprint)
+            _check_shared(request)
         except Exception as error:  # Ray would hand on no more of it than its text
             self._worker = as_failure(error, "an actor's codec")
 
@@ -196,6 +185,16 @@ class Actor:
         ]
         rows = to_arrow([self._worker.do(task) for task in tasks])
         return rows.append_column("source", block["source"])
+
+
+def _check_shared(request: Request) -> None:
+    """InputError on a machine that does not see what the one that began the batch has written before it."""
+    target = open_place(request.target)
+    if not target.sizes([NAME]):
+        raise InputError(
+            f"no {NAME} in {target.shown} on {socket.gethostname()}, which the batch has begun with",
+            hint="with several machines, name a disk that all share, or object storage",
+        )
 
 
 def _quieten() -> None:

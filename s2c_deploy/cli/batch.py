@@ -238,7 +238,7 @@ def _check_options(request: Request, ray: str | None) -> None:
 @contextmanager
 def _maker(prepared: Prepared, workers: int | None, ray: str | None) -> Iterator[Maker]:
     """What makes rows of tasks: processes of this machine, or a cluster's actors."""
-    request, fingerprint, target = prepared.request, prepared.fingerprint, prepared.target
+    request, fingerprint = prepared.request, prepared.fingerprint
     if ray is None:
         from s2c_deploy.batch.processes import in_processes
         from s2c_deploy.host import usable_processors
@@ -250,7 +250,7 @@ def _maker(prepared: Prepared, workers: int | None, ray: str | None) -> Iterator
 
     with connected(ray):
         pool = pool_of(request, workers, len(prepared.plan.tasks))
-        yield lambda tasks, stopping: on_ray(request, fingerprint, tasks, pool, target, stopping)
+        yield lambda tasks, stopping: on_ray(request, fingerprint, tasks, pool, stopping)
 
 
 def _carry_out(prepared: Prepared, make: Maker, result: Result, stop: Stop) -> None:

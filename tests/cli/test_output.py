@@ -11,7 +11,7 @@ import pytest
 from commands import Run
 
 from s2c_deploy.cli import inspect
-from s2c_deploy.cli.output import printable, say_json, table_lines
+from s2c_deploy.cli.output import printable, progress_bar, say_json, table_lines
 from s2c_deploy.errors import BitstreamError
 from s2c_deploy.formats.bundle import open_bundle
 from s2c_deploy.formats.finding import BundleFinder, known_bundles
@@ -121,3 +121,19 @@ def test_folders_that_are_no_bundles_stop_no_others(
     shutil.rmtree(engines)
     engines.write_bytes(b"")
     assert known_bundles() == []
+
+
+def test_a_bar_says_how_many_a_second_and_how_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it counts something; on a terminal, as rich is told that this is one."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "150")
+    for unit in ("pictures", ""):
+        with progress_bar("coding", 4, unit=unit) as advance:
+            advance(1, 4, "coding a\x1b[2J")
+            advance(4, 4, "coding b")
+        shown = capsys.readouterr().err
+        assert "4/4" in shown
+        assert "\x1b[2J" not in shown
+        assert (f"{unit}/s" in shown, "left" in shown) == (bool(unit), bool(unit))

@@ -143,27 +143,31 @@ def test_no_cluster_there(pictures: Path, bundle_path: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_bundle_that_an_actor_does_not_find_ends_the_run(
+def test_an_actor_that_cannot_begin_ends_the_run(
     cluster: Cluster, pictures: Path, bundle_path: Path, tmp_path: Path
 ) -> None:
-    """As where it is not on every machine; the message is the actor's own."""
+    """As where a machine has another bundle, or another disk; the message is the actor's own."""
     code = """
 import sys
 from s2c_deploy.batch.cluster import connected, on_ray, pool_of
-from s2c_deploy.batch.places import open_place
 from s2c_deploy.batch.request import Request, Task
 from s2c_deploy.errors import S2CError
+from s2c_deploy.formats.bundle import open_bundle
+from pathlib import Path
 address, source, target, bundle = sys.argv[1:]
 request = Request(operation="compress", source=source, target=target, bundle=bundle, backend="onnxruntime")
 task = Task(source="001.png", target="001.s2c", size=1, modified=1)
 with connected(address):
     pool = pool_of(request, 1, 1)
-    try:
-        list(on_ray(request, "0" * 64, [task], pool, open_place(target), lambda: False))
-    except S2CError as error:
-        print(error.exit_code, error, file=sys.__stdout__)
+    for fingerprint in ("0" * 64, open_bundle(Path(bundle)).fingerprint.hex()):
+        try:
+            list(on_ray(request, fingerprint, [task], pool, lambda: False))
+        except S2CError as error:
+            print(error.exit_code, error, file=sys.__stdout__)
 """
     command = [sys.executable, "-c", code, cluster.address, pictures, tmp_path, bundle_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.stdout.startswith("5 "), done.stderr
-    assert "expected the bundle 0000000000000000" in done.stdout
+    bundle, place = done.stdout.splitlines()
+    assert bundle.startswith("5 "), done.stderr
+    assert "expected the bundle 0000000000000000" in bundle
+    assert place.startswith(f"3 no batch.parquet in {tmp_path} on ")
