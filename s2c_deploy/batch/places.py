@@ -23,7 +23,7 @@ _WHOLE = ("s3", "gcs", "abfs")
 _FEW = 16
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
     """A file to read."""
 
@@ -137,6 +137,8 @@ class ObjectStore:
         except ModuleNotFoundError as error:
             raise DependencyError("pyarrow", extra="batch") from error
         parts = urlsplit(address)
+        #: With the password, if it has one: in no message.
+        self._login = parts.netloc.rpartition("@")[0]
         self.shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
         try:
             self._files, base = fs.FileSystem.from_uri(address)
@@ -144,7 +146,7 @@ class ObjectStore:
             raise self._refused("open", "", error) from error
         self._base = base.rstrip("/")
         if not self._base:
-            raise InputError(f"{address} names no bucket or folder", hint="as in s3://bucket/prefix")
+            raise InputError(f"{self.shown} names no bucket or folder", hint="as in s3://bucket/prefix")
 
     def is_of_the_storage_of(self, other: ObjectStore) -> bool:
         """Whether both are in the same storage, with the same options."""
@@ -236,5 +238,7 @@ class ObjectStore:
 
     def _refused(self, what: str, name: str, error: Exception) -> InputError:
         text = " ".join(str(error).split())
+        if self._login:
+            text = text.replace(f"{self._login}@", "")
         where = f"{self.shown}/{name}" if name else self.shown
         return InputError(f"cannot {what} {where}: {text}", hint="check the address, its bucket and your credentials")

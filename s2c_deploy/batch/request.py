@@ -64,7 +64,7 @@ def settings_of(request: Request, source: str, fingerprint: str | None) -> dict[
     return settings | {"suffix": request.suffix, "strip_metadata": request.strip_metadata, "bundle": fingerprint}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
     """One file to do; names are relative, as ``os.fsdecode`` gives them."""
 

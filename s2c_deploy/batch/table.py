@@ -21,7 +21,7 @@ _MOST = 2**32
 _EVERY, _TIMES = 10.0, 20.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """What became of a file.  Neither ``error`` nor ``bytes``: nothing yet."""
 

@@ -222,6 +222,10 @@ def test_a_password_in_an_address_is_shown_to_nobody(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     place = open_place("s3://key:secret@bucket/photos/?endpoint_override=127.0.0.1:1&scheme=http")
     assert place.shown == "s3://bucket/photos"
+    for wrong in ("s3://key:secret@bucket/a b", "nosuch://key:secret@bucket/a", "s3://key:secret@"):
+        with pytest.raises(InputError) as error:
+            open_place(wrong)
+        assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize("address", ["nosuch://bucket/a", "s3://", "file://elsewhere/a", "", "a\0b"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import coder, cost
+from benchmarks import batch, coder, cost
 from s2c_deploy.arrays import Pixels
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.entropy import gaussian_tables
@@ -95,3 +95,20 @@ def test_cost_of_bfloat16(images: Path, bundle_path: Path, script: Script) -> No
     assert 1 <= record["largest_difference"] < 32
     assert np.all(np.diff(record["bpp"]) > 0)
     assert record["bd_rate_percent"] is not None
+
+
+def test_ways_of_a_batch(images: Path, bundle_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for Ray, which the tests do without."""
+    local = [way for way in batch.ways(2) if "--ray" not in way.options]
+    monkeypatch.setattr(batch, "ways", lambda processors: local)
+    options = ("--images", images, "--bundle", bundle_path, "--count", 3, "--size", "48x64", "--rounds", 1)
+    told, record = script(batch.main, "--out", *options, "--backend", "onnxruntime")
+    assert [(sample["way"], sample["pictures"]) for sample in record["samples"]] == [
+        ("1 process", 3),
+        ("2 processes", 3),
+    ]
+    for sample in record["samples"]:
+        assert sample["coding_seconds"] > 0
+        assert 0 < sample["batch_seconds"] < sample["seconds"]
+    assert "| 2 processes |" in told
+    assert record["environment"]["bundle"] == "conv-tiny"
