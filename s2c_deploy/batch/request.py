@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from s2c_deploy.contract import MAX_PIXELS
+from s2c_deploy.presets import FULL
 
 #: compress: pictures to streams; decompress: streams to pictures; transcode: streams to streams of another quality.
 Operation = Literal["compress", "decompress", "transcode"]
@@ -35,8 +36,9 @@ class Request:
     background: str | None = None
     strip_metadata: bool = False
     drop_icc: bool = False
-    #: Precision of g_s.
-    synthesis: str = "auto"
+    #: Which g_s decodes, and its precision.
+    synthesis: str = FULL
+    precision: str = "auto"
     #: Of a picture; None: the format's own bounds.
     max_pixels: int | None = None
     follow_links: bool = False
@@ -60,7 +62,7 @@ def settings_of(request: Request, source: str, fingerprint: str | None) -> dict[
     if request.operation == "compress":
         settings |= {"background": request.background, "drop_icc": request.drop_icc}
     else:
-        settings |= {"synthesis": request.synthesis}
+        settings |= {"synthesis": request.synthesis, "precision": request.precision}
     return settings | {"suffix": request.suffix, "strip_metadata": request.strip_metadata, "bundle": fingerprint}
 
 

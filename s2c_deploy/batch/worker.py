@@ -49,6 +49,7 @@ class Worker:
             backend=request.backend,
             threads=request.threads,
             synthesis=request.synthesis,
+            precision=request.precision,
         )
         self._writer = None if fingerprint is None else _open_writer(request, fingerprint)
         self._make: Callable[[bytes], _Made] = {
@@ -128,7 +129,6 @@ def _open_writer(request: Request, fingerprint: str) -> Codec:
         request.bundle,
         request.backend,
         threads=request.threads,
-        synthesis=request.synthesis,
         max_pixels=request.max_pixels,
     )
     if codec.bundle.fingerprint.hex() != fingerprint:

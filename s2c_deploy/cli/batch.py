@@ -16,11 +16,14 @@ from s2c_deploy.cli.options import (
     ForceOption,
     JsonOption,
     MaxPixelsOption,
+    PrecisionOption,
+    SynthesisOption,
     check_background,
 )
 from s2c_deploy.cli.output import progress_bar, say, say_json, warn
 from s2c_deploy.cli.process.stopping import Stop, Stopped, stops_after_this
 from s2c_deploy.errors import InputError
+from s2c_deploy.presets import FULL
 
 if TYPE_CHECKING:
     from s2c_deploy.batch.request import Request
@@ -56,9 +59,6 @@ RayOption = Annotated[
 ]
 StripOption = Annotated[
     bool, typer.Option("--strip-metadata", help="Leave out EXIF, which may hold places, times and names of people.")
-]
-SynthesisOption = Annotated[
-    str, typer.Option(help="Precision of g_s: auto, float32, bfloat16 (CPUs that have it), float16 (engines).")
 ]
 QualityOption = Annotated[float, typer.Option("--quality", "-q", help="1 (small) to 8 (good), in steps of 1/32.")]
 TileOption = Annotated[int, typer.Option(help="Code tiles of this side apart (a multiple of 64); 0: none.")]
@@ -125,7 +125,8 @@ def decompress(
     threads: ThreadsOption = 1,
     ray: RayOption = None,
     suffix: Annotated[str, typer.Option(help="Picture format.")] = ".png",
-    synthesis: SynthesisOption = "auto",
+    synthesis: SynthesisOption = FULL,
+    precision: PrecisionOption = "auto",
     strip_metadata: StripOption = False,
     max_pixels: MaxPixelsOption = None,
     follow_links: FollowLinksOption = False,
@@ -152,6 +153,7 @@ def decompress(
         backend=backend,
         threads=threads,
         synthesis=synthesis,
+        precision=precision,
         strip_metadata=strip_metadata,
         max_pixels=max_pixels,
         follow_links=follow_links,
@@ -171,7 +173,8 @@ def transcode(
     threads: ThreadsOption = 1,
     ray: RayOption = None,
     tile: TileOption = 0,
-    synthesis: SynthesisOption = "auto",
+    synthesis: SynthesisOption = FULL,
+    precision: PrecisionOption = "auto",
     strip_metadata: StripOption = False,
     max_pixels: MaxPixelsOption = None,
     follow_links: FollowLinksOption = False,
@@ -196,6 +199,7 @@ def transcode(
         quality=quality,
         tile=tile,
         synthesis=synthesis,
+        precision=precision,
         strip_metadata=strip_metadata,
         max_pixels=max_pixels,
         follow_links=follow_links,
@@ -227,8 +231,8 @@ def _check_options(request: Request, ray: str | None) -> None:
     from s2c_deploy.runtime.backends import BACKENDS, PRECISIONS
 
     tile_grid(1, 1, request.tile)
-    if request.synthesis not in PRECISIONS:
-        raise InputError(f"--synthesis: expected {', '.join(PRECISIONS)}, found {request.synthesis!r}")
+    if request.precision not in PRECISIONS:
+        raise InputError(f"--precision: expected {', '.join(PRECISIONS)}, found {request.precision!r}")
     if ray is None:
         choose_backend(request.backend)
     elif request.backend not in ("auto", *BACKENDS):  # whether it can run is for the cluster's machines to say

@@ -30,6 +30,7 @@ from s2c_deploy.cli.options import (
     ForceOption,
     JsonOption,
     MaxPixelsOption,
+    PrecisionOption,
     RecursiveOption,
     SkipExistingOption,
     SynthesisOption,
@@ -62,9 +63,7 @@ def decompress(
     threads: ThreadsOption = 0,
     suffix: Annotated[str, typer.Option(help="Picture format where TARGET is a folder, - or not given.")] = ".png",
     synthesis: SynthesisOption = FULL,
-    precision: Annotated[
-        str, typer.Option(help="Of g_s: auto, float32, bfloat16 (CPUs that have it), float16 (engines).")
-    ] = "auto",
+    precision: PrecisionOption = "auto",
     strip_metadata: Annotated[
         bool,
         typer.Option(

@@ -28,6 +28,9 @@ BackendOption = Annotated[str, typer.Option(help="auto, openvino, onnxruntime, t
 SynthesisOption = Annotated[
     str, typer.Option(help="Which g_s: full, or one that is quicker and coarser: fast, fastest (`inspect` lists them).")
 ]
+PrecisionOption = Annotated[
+    str, typer.Option(help="Of g_s: auto, float32, bfloat16 (CPUs that have it), float16 (engines).")
+]
 ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads of the engine; 0 lets it choose.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
