@@ -92,10 +92,10 @@ def measure(
     place = pictures_folder(images)
     pictures = pictures_of(place, follow_links)
     folder = bundle_to_write_with(bundle)
-    rows, left_out = choose_rows(names, open_bundle(folder).syntheses)
     check_reports(outputs, force=force, inputs=[*pictures, folder])
     model = weights if weights is not None else weights_of(folder)
     check_reports(outputs, force=force, inputs=[] if model is None else [model])
+    rows, left_out = choose_rows(names, open_bundle(folder).syntheses)
     request = Request(
         bundle=folder,
         rows=tuple(rows),

@@ -256,7 +256,7 @@ def _check_float16(file: Path, manifest: Mapping[str, Any]) -> None:
     if not isinstance(graphs, dict):
         raise BundleError(f"{file}: float16: expected graphs, found {half!r:.80}")
     for name, graph in graphs.items():
-        if not is_float(name) or name not in manifest["graphs"]:
+        if name not in FLOAT_GRAPHS and not (is_lighter(name) and name in manifest["graphs"]):
             raise BundleError(f"{file}: float16: graphs: expected {', '.join(FLOAT_GRAPHS)}, found {name!r:.80}")
         if not (isinstance(graph, dict) and _is_listed(manifest, graph.get("file"))):
             raise BundleError(f"{file}: float16: graphs: {name}: expected a listed file, found {graph!r:.80}")

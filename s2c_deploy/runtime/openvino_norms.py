@@ -6,18 +6,22 @@ graph the same mean, variance and scale are taken over the axis where channels a
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as ops
+
+from s2c_deploy.runtime.silent import import_openvino
+
+import_openvino()
+ops = import_module("openvino.opset13")
 
 #: The axes of a picture batch x C x H x W with its channels last, and back.
 _LAST, _BACK = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
-def normalise_in_place(model: ov.Model) -> int:
-    """Rewrites every transposition, LayerNorm, transposition back; returns how many there were."""
+def normalise_in_place(model: Any) -> int:
+    """Rewrites every transposition, LayerNorm, transposition back of an openvino.Model; returns how many there were."""
     found = [(node, parts) for node in model.get_ops() if (parts := _parts(node)) is not None]
     for back, (x, weight, bias, epsilon) in found:
         back.output(0).replace(_normalised(x, weight, bias, epsilon).output(0))

@@ -23,7 +23,7 @@ DECODER = ("numpy", "pillow", "typer", "rich", "onnxruntime", "onnx")
 BENCH_PARTS = ("bench.torch_rows", "bench.reference_pipeline", "bench.compressai_import")
 TORCH_PARTS = ("models", "quantize", "train", "export", "runtime.torch_runner", *BENCH_PARTS)
 #: What needs another package that a decoder may lack.
-OTHER_PARTS = ("runtime.openvino_runner", "triton.model", "chunks.numcodecs", "chunks.zarr")
+OTHER_PARTS = ("runtime.openvino_", "triton.model", "chunks.numcodecs", "chunks.zarr")
 
 
 def closure(names: tuple[str, ...]) -> set[str]:

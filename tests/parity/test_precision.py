@@ -227,7 +227,7 @@ def test_the_loss_of_an_encoder_is_that_of_rounding_again(small_photograph: Pixe
     x_hat = small_photograph.transpose(2, 0, 1)[None].astype(np.float32) / 255
     calls: Any = {"g_a": {}, "h_a": {}, "g_s": {"y_hat": y_hat * 16}}
     reference = Reference(
-        pixels=small_photograph, quality=1, calls=calls, outputs={"g_a": y, "h_a": y, "g_s": x_hat}, psnr=40.0
+        pixels=small_photograph, quality=1, calls=calls, outputs={"g_a": y, "h_a": y, "g_s": x_hat}, psnr={"g_s": 40.0}
     )
     noisy = y + random.normal(scale=0.05, size=y.shape).astype(np.float32)
     again = np.square(np.rint(noisy) - y).mean() / np.square(y_hat - y).mean()

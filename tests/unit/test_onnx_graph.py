@@ -17,7 +17,8 @@ from s2c_deploy.errors import BundleError, EngineError
 from s2c_deploy.export.transform_graphs import transform_graphs
 from s2c_deploy.formats.bundle import Bundle, graph_names, open_bundle
 from s2c_deploy.formats.onnx_graph import OPERATORS, OnnxGraph, check_graph
-from s2c_deploy.presets import CHANNEL_AGGREGATIONS, VARIANTS
+from s2c_deploy.models.lighter import lighter_start
+from s2c_deploy.presets import CHANNEL_AGGREGATIONS, VARIANTS, synthesis_config
 from s2c_deploy.quantize import exact_model
 from s2c_deploy.runtime.torch_runner import _OPERATORS
 
@@ -52,7 +53,9 @@ def test_every_graph_of_a_bundle_passes(bundle: Bundle) -> None:
 @pytest.mark.parametrize("aggregation", CHANNEL_AGGREGATIONS)
 def test_every_variant_keeps_to_the_operators(variant: str, aggregation: str) -> None:
     checkpoint = checkpoint_of(variant, aggregation=aggregation)
-    for name, model in transform_graphs(exact_model(checkpoint.model, checkpoint.ranges)).items():
+    fast = synthesis_config(checkpoint.config, "fast")
+    lighter = {"g_s.fast": lighter_start(checkpoint.config, fast, checkpoint.model.g_s)}
+    for name, model in transform_graphs(exact_model(checkpoint.model, checkpoint.ranges), lighter).items():
         graph = OnnxGraph(name=name, data=model.SerializeToString())
         check_graph(
             graph,
