@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from s2c_deploy.formats.bundle import load_arrays, npz_bytes
-from s2c_deploy.formats.manifest import MANIFEST, TABLES, fingerprint
+from s2c_deploy.formats.fingerprints import fingerprint
+from s2c_deploy.formats.manifest import MANIFEST, TABLES
 from s2c_deploy.formats.numbers import describe, graph_numbers, table_numbers
 from s2c_deploy.formats.onnx_graph import OnnxGraph
 

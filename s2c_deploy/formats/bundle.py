@@ -27,6 +27,7 @@ from s2c_deploy.arrays import FloatArray
 from s2c_deploy.contract import ENGINE_TARGETS, SCALE_LEVELS
 from s2c_deploy.entropy.tables import FrequencyTables
 from s2c_deploy.errors import BundleError, InputError, OutOfMemoryError
+from s2c_deploy.formats.fingerprints import fingerprint, stream_fingerprints
 from s2c_deploy.formats.manifest import (
     KNOWN_ANSWERS,
     MANIFEST,
@@ -34,12 +35,10 @@ from s2c_deploy.formats.manifest import (
     TABLES,
     check_files,
     described_model,
-    fingerprint,
     is_float,
     is_lighter,
     read_listed,
     read_manifest,
-    stream_fingerprints,
 )
 from s2c_deploy.formats.npz import npz_bytes, parse_npz
 from s2c_deploy.formats.numbers import check_numbers, graph_numbers, names_of, table_numbers

@@ -155,6 +155,7 @@ def _fingerprints() -> dict[Path, tuple[str, ...]]:
 
 def _names(bundle: Path) -> tuple[str, ...]:
     """What its streams may carry: the fingerprint that the manifest has, and what came before it."""
-    from s2c_deploy.formats.manifest import read_manifest, stream_fingerprints
+    from s2c_deploy.formats.fingerprints import stream_fingerprints
+    from s2c_deploy.formats.manifest import read_manifest
 
     return stream_fingerprints(read_manifest(bundle))

@@ -21,7 +21,8 @@ from s2c_deploy.codec.codec import Codec
 from s2c_deploy.errors import BundleError, EngineError, InputError
 from s2c_deploy.formats import manifest as module
 from s2c_deploy.formats.bundle import Gains, exact_graphs, graph_names, npz_bytes, open_bundle, write_bundle
-from s2c_deploy.formats.manifest import MANIFEST, fingerprint, read_manifest
+from s2c_deploy.formats.fingerprints import fingerprint
+from s2c_deploy.formats.manifest import MANIFEST, read_manifest
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

@@ -23,7 +23,8 @@ from s2c_deploy.export.graph_writer import GraphWriter
 from s2c_deploy.formats.bitstream import parse
 from s2c_deploy.formats.bundle import npz_bytes, open_bundle
 from s2c_deploy.formats.finding import BundleFinder
-from s2c_deploy.formats.manifest import MANIFEST, fingerprint, read_manifest
+from s2c_deploy.formats.fingerprints import fingerprint
+from s2c_deploy.formats.manifest import MANIFEST, read_manifest
 from s2c_deploy.formats.numbers import describe as describe_numbers
 from s2c_deploy.formats.numbers import fingerprint_of, graph_numbers
 from s2c_deploy.formats.onnx_graph import OnnxGraph
