@@ -19,6 +19,8 @@ from s2c_deploy.cli.options import (
     PrecisionOption,
     SynthesisOption,
     check_background,
+    check_precision,
+    picture_suffix,
 )
 from s2c_deploy.cli.output import progress_bar, say, say_json, warn
 from s2c_deploy.cli.process.stopping import Stop, Stopped, stops_after_this
@@ -142,7 +144,7 @@ def decompress(
     from s2c_deploy.batch.request import Request
     from s2c_deploy.image import check_suffix
 
-    suffix = suffix if suffix.startswith(".") else f".{suffix}"
+    suffix = picture_suffix(suffix)
     check_suffix(suffix)
     request = Request(
         operation="decompress",
@@ -228,11 +230,10 @@ def _check_options(request: Request, ray: str | None) -> None:
     """InputError for what would else fail at the first file."""
     from s2c_deploy.formats.bitstream import tile_grid
     from s2c_deploy.runtime import choose_backend
-    from s2c_deploy.runtime.backends import BACKENDS, PRECISIONS
+    from s2c_deploy.runtime.backends import BACKENDS
 
     tile_grid(1, 1, request.tile)
-    if request.precision not in PRECISIONS:
-        raise InputError(f"--precision: expected {', '.join(PRECISIONS)}, found {request.precision!r}")
+    check_precision(request.precision)
     if ray is None:
         choose_backend(request.backend)
     elif request.backend not in ("auto", *BACKENDS):  # whether it can run is for the cluster's machines to say

@@ -35,10 +35,11 @@ from s2c_deploy.cli.options import (
     SkipExistingOption,
     SynthesisOption,
     ThreadsOption,
+    check_precision,
+    picture_suffix,
 )
 from s2c_deploy.cli.output import warn, write_stdout
 from s2c_deploy.cli.process.stopping import Stop
-from s2c_deploy.errors import InputError
 from s2c_deploy.presets import FULL
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def decompress(
 
     s2c-deploy decompress - - < photo.s2c > photo.png
     """
-    suffix = suffix if suffix.startswith(".") else f".{suffix}"
+    suffix = picture_suffix(suffix)
     _check_options(paths, suffix, precision, backend)
     choice = Choice(
         writes="picture",
@@ -115,13 +116,11 @@ def _check_options(paths: list[str], suffix: str, precision: str, backend: str) 
     """InputError for what would else fail when the first picture is decoded."""
     from s2c_deploy.image import check_suffix
     from s2c_deploy.runtime import choose_backend
-    from s2c_deploy.runtime.backends import PRECISIONS
 
     target = paths[1] if len(paths) == 2 else "-"
     named = target != "-" and not is_folder_name(target) and not os.path.isdir(paths[0])
     check_suffix(Path(target).suffix if named else suffix)
-    if precision not in PRECISIONS:
-        raise InputError(f"--precision: expected {', '.join(PRECISIONS)}, found {precision!r}")
+    check_precision(precision)
     choose_backend(backend)
 
 

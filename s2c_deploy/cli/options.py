@@ -121,6 +121,19 @@ def check_levels(levels: Sequence[float]) -> None:
         round_quality(level)
 
 
+def check_precision(name: str) -> None:
+    """InputError unless some g_s can have it."""
+    from s2c_deploy.runtime.backends import PRECISIONS
+
+    if name not in PRECISIONS:
+        raise InputError(f"--precision: expected {', '.join(PRECISIONS)}, found {name!r}")
+
+
+def picture_suffix(text: str) -> str:
+    """--suffix with its dot, which may be left out."""
+    return text if text.startswith(".") else f".{text}"
+
+
 def check_background(name: str | None) -> None:
     """InputError unless it is a colour."""
     if name is None:

@@ -148,6 +148,11 @@ class Bundle:
         return sorted(filter(is_lighter, self.manifest["graphs"]))
 
     @property
+    def synthesis_graphs(self) -> list[str]:
+        """Every g_s, the model's own first."""
+        return ["g_s", *self.lighter_graphs]
+
+    @property
     def syntheses(self) -> list[str]:
         """The names to choose a g_s by: full, and those of the lighter ones."""
         return [FULL, *(graph.removeprefix("g_s.") for graph in self.lighter_graphs)]

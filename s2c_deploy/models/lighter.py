@@ -24,7 +24,7 @@ def lighter_start(config: ModelConfig, shape: SynthesisConfig, full: Synthesis) 
     """A g_s of ``shape`` that begins with the weights of a model's full one."""
     own, new = synthesis_config(config), Synthesis(config, shape)
     firsts, own_firsts = _first_layers(shape), _first_layers(own)
-    last = _composed([full[i] for i in own_firsts[len(shape.widths) :]], shape.last_factor)
+    last, last_bias = _composed([full[i] for i in own_firsts[len(shape.widths) :]], shape.last_factor)
     kept = torch.arange(config.latent_channels)
     for stage, width in enumerate(shape.widths):
         up, own_up = new[firsts[stage]], full[own_firsts[stage]]
@@ -38,7 +38,7 @@ def lighter_start(config: ModelConfig, shape: SynthesisConfig, full: Synthesis) 
             _begin_block(new[firsts[stage] + i], full[own_firsts[stage] + i], kept, own.widths[stage])
     conv = new[firsts[-1]][0]  # type: ignore[index]
     conv.weight.copy_(last[:, kept])
-    conv.bias.copy_(_composed_bias([full[i] for i in own_firsts[len(shape.widths) :]], shape.last_factor))
+    conv.bias.copy_(last_bias)
     return new
 
 
@@ -102,25 +102,15 @@ def _begin_block(new: nn.Module, full: nn.Module, kept: Tensor, width: int) -> N
         tensor.copy_(part)
 
 
-def _composed(layers: list[nn.Module], factor: int) -> Tensor:
-    """The 3x3 kernels, 3 factor^2 x I x 3 x 3, of sub-pixel convolutions one after the other: what of them lies that
-    near."""
-    inputs = _kernels(layers[0]).shape[1]
+def _composed(layers: list[nn.Module], factor: int) -> tuple[Tensor, Tensor]:
+    """Sub-pixel convolutions one after the other as one: its 3x3 kernels, 3 factor^2 x I x 3 x 3 (what of theirs lies
+    that near), and its biases."""
+    inputs, chain = _kernels(layers[0]).shape[1], nn.Sequential(*layers)
     impulses = torch.zeros(inputs, inputs, 5, 5)
     impulses[range(inputs), range(inputs), 2, 2] = 1
-    response = _through(layers, impulses) - _through(layers, torch.zeros(1, inputs, 5, 5))
+    nothing = chain(torch.zeros(1, inputs, 5, 5))
     # I x 3 x (5, factor) x (5, factor): what an impulse at cell 2 gives to a cell is the tap that looks back at it.
-    cells = response.view(inputs, 3, 5, factor, 5, factor)[:, :, 1:4, :, 1:4, :].flip(2, 4)
-    return cells.permute(1, 3, 5, 0, 2, 4).reshape(3 * factor**2, inputs, 3, 3)
-
-
-def _composed_bias(layers: list[nn.Module], factor: int) -> Tensor:
-    inputs = _kernels(layers[0]).shape[1]
-    middle = _through(layers, torch.zeros(1, inputs, 5, 5))[0, :, 2 * factor : 3 * factor, 2 * factor : 3 * factor]
-    return middle.flatten()
-
-
-def _through(layers: list[nn.Module], x: Tensor) -> Tensor:
-    for layer in layers:
-        x = layer(x)
-    return x
+    response = (chain(impulses) - nothing).view(inputs, 3, 5, factor, 5, factor)
+    cells = response[:, :, 1:4, :, 1:4, :].flip(2, 4)
+    biases = nothing.view(3, 5, factor, 5, factor)[:, 2, :, 2, :].flatten()
+    return cells.permute(1, 3, 5, 0, 2, 4).reshape(3 * factor**2, inputs, 3, 3), biases

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from s2c_deploy.errors import ExportError, InputError
-from s2c_deploy.models.folder_files import fill, parse_recipe, read_recipe, read_weights, tensors_sha256
+from s2c_deploy.models.folder_files import fill, parse_recipe, read_recipe, read_weights
 from s2c_deploy.models.transforms import Synthesis
 from s2c_deploy.presets import SYNTHESES, ModelConfig, SynthesisConfig
 
@@ -26,9 +26,6 @@ class LighterSynthesis:
 
     shape: SynthesisConfig
     module: Synthesis
-    recipe: Mapping[str, Any]
-    #: Of its own tensors.
-    sha256: str
 
 
 def synthesis_files(name: str) -> tuple[str, str]:
@@ -50,21 +47,19 @@ def _load(folder: Path, config: ModelConfig, weights_sha256: str, name: str) -> 
     weights, recipe_file = synthesis_files(name)
     data = read_recipe(folder, recipe_file)
     try:
-        recipe = parse_recipe(data)
-        shape, of = _shape(name, recipe["synthesis"])
+        shape, of = _shape(name, parse_recipe(data)["synthesis"])
     except (ValueError, KeyError, TypeError, RecursionError, InputError) as error:
         raise InputError(
             f"{folder / recipe_file}: expected a [synthesis] table with widths, depths and upsampling: {error!s:.300}"
         ) from error
     if of != weights_sha256:
         raise ExportError(
-            f"{folder / recipe_file}: expected a g_s of the weights {weights_sha256[:16]}, found one of {of!a:.18}",
+            f"{folder / recipe_file}: expected a g_s of the weights {weights_sha256[:16]}, found one of {of[:16]!a}",
             hint=f"train it for these (s2c-deploy train --only g_s --synthesis {name}), or remove its two files",
         )
     module = Synthesis(config, shape)
-    tensors = read_weights(folder, weights, module)
-    fill(_Named(module), tensors)
-    return LighterSynthesis(shape=shape, module=module.eval(), recipe=recipe, sha256=tensors_sha256(tensors))
+    fill(_Named(module), read_weights(folder, weights, module))
+    return LighterSynthesis(shape=shape, module=module.eval())
 
 
 class _Named(nn.Module):

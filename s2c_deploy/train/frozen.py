@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s2c_deploy.contract import MEAN_STEPS
 from s2c_deploy.errors import InputError
 from s2c_deploy.files import cannot_write
 from s2c_deploy.models import S2CModel
@@ -27,7 +28,9 @@ class LatentBank:
     """
 
     def __init__(self, file: Path, *, crops: int, channels: int, side: int, resumes: bool) -> None:
-        """side: of the latents.  InputError where the file cannot be written."""
+        """side: of the latents.  InputError where the file cannot be written, or is a link."""
+        if os.path.islink(file):
+            raise InputError(f"{file}: expected a regular file, found a link", hint="remove it")
         fields = [("y_hat", "<i2", (channels, side, side)), ("bits", "<f4"), ("known", "u1")]
         record = np.dtype(fields)
         try:
@@ -44,11 +47,11 @@ class LatentBank:
         found = self._records[first : first + count]
         if not found["known"].all():
             return None
-        return torch.from_numpy(found["y_hat"].astype(np.float32) / 16), torch.from_numpy(found["bits"].copy())
+        return torch.from_numpy(found["y_hat"].astype(np.float32) / MEAN_STEPS), torch.from_numpy(found["bits"].copy())
 
     def put(self, first: int, y_hat: Tensor, bits: Tensor) -> None:
         """Keeps what 16 bits can hold."""
-        steps = (y_hat * 16).round()
+        steps = (y_hat * MEAN_STEPS).round()
         if float(steps.abs().max()) >= 2**15:
             return
         records = self._records[first : first + len(y_hat)]
@@ -78,12 +81,3 @@ class Frozen:
             if bank is not None and first is not None:
                 bank.put(first, y_hat.cpu(), bits.cpu())
         return y_hat * self.model.inverse_gain(levels), y_hat, bits
-
-
-def bank_of(out: Path, *, crops: int, channels: int, side: int, resumes: bool) -> LatentBank | None:
-    """The bank of a run in the folder ``out``; None where no crop comes round."""
-    if crops == 0:
-        return None
-    if os.path.islink(out / BANK):
-        raise InputError(f"{out / BANK}: expected a regular file, found a link", hint="remove it")
-    return LatentBank(out / BANK, crops=crops, channels=channels, side=side, resumes=resumes)

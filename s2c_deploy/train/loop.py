@@ -23,7 +23,7 @@ from s2c_deploy.models.tensor_files import out_of_memory
 from s2c_deploy.presets import ModelConfig
 from s2c_deploy.quantize import exact_model
 from s2c_deploy.train.data import Crops, Pictures
-from s2c_deploy.train.frozen import BANK, LatentBank, bank_of
+from s2c_deploy.train.frozen import BANK, LatentBank
 from s2c_deploy.train.klt import klt_start
 from s2c_deploy.train.log import LOG, PLOT, VALIDATION, Row, plot_run, write_rows
 from s2c_deploy.train.parallel import Processes, check_device, processes
@@ -90,11 +90,12 @@ def train(
 def _bank(
     config: ModelConfig, settings: TrainSettings, out: Path, group: Processes, resumes: bool
 ) -> LatentBank | None:
-    """Where latents are kept; several processes have theirs to themselves, and nowhere to keep them."""
-    if settings.only is None or group.count > 1:
+    """Where latents are kept, if crops come round; several processes have theirs to themselves, and nowhere to keep
+    them."""
+    if settings.only is None or not settings.only.bank_steps or group.count > 1:
         return None
     crops, side = settings.only.bank_steps * settings.batch, settings.crop // LATENT_STRIDE
-    return bank_of(out, crops=crops, channels=config.latent_channels, side=side, resumes=resumes)
+    return LatentBank(out / BANK, crops=crops, channels=config.latent_channels, side=side, resumes=resumes)
 
 
 def _release(run: Run, pictures: Pictures, out: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,10 @@ from training import CONFIG, SETTINGS, nine_pictures
 from untrained import checkpoint_of, lively, small_config
 
 from s2c_deploy.arrays import Pixels
+from s2c_deploy.bench.cases import Source
+from s2c_deploy.bench.measure import run_benchmark
+from s2c_deploy.bench.request import Request
+from s2c_deploy.bench.rows import choose_rows, known_rows, open_engine
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.errors import BundleError, EngineError, ExportError, InputError
 from s2c_deploy.export.exporter import export_bundle
@@ -349,7 +354,7 @@ def lighter_bundle(tmp_path_factory: pytest.TempPathFactory, small_photograph: P
     for name in SYNTHESES:
         shape = synthesis_config(checkpoint.config, name)
         module = lighter_start(checkpoint.config, shape, checkpoint.model.g_s).eval()
-        lighter.append(LighterSynthesis(shape=shape, module=module, recipe={}, sha256="6" * 64))
+        lighter.append(LighterSynthesis(shape=shape, module=module))
     export_bundle(dataclasses.replace(checkpoint, lighter=tuple(lighter)), place / "with", images=place)
     export_bundle(checkpoint, place / "without", images=place)
     return place
@@ -432,3 +437,32 @@ def test_sums_of_taps() -> None:
     conv = nn.ConvTranspose2d(3, 2, 3, stride=2, padding=1, output_padding=1)
     x = torch.randn(1, 3, 4, 5)
     torch.testing.assert_close(as_subpixel(conv)(x), F.conv_transpose2d(x, conv.weight, conv.bias, 2, 1, 1))
+
+
+def test_a_benchmark_holds_a_row_against_its_own_g_s(lighter_bundle: Path, small_photograph: Pixels) -> None:
+    """One that really runs the full g_s under another's name loses its times."""
+    sound = known_rows()["openvino-fast"]
+    other = dataclasses.replace(sound, name="full-in-disguise", open=partial(open_engine, backend="openvino"))
+    source = Source(name="part", pixels=np.ascontiguousarray(small_photograph[:64, :96]))
+    request = Request(
+        bundle=lighter_bundle / "with",
+        rows=(sound, other),
+        left_out={},
+        sources=(source,),
+        threads=(1,),
+        min_seconds=0,
+        min_count=1,
+        rounds=1,
+    )
+    fast, disguised = run_benchmark(request).rows
+    assert (fast.failure, fast.fallback) == (None, None)
+    assert fast.series
+    assert disguised.failure is not None
+    assert "PSNR changes" in disguised.failure
+    assert not disguised.series
+
+
+def test_rows_of_a_g_s_that_the_bundle_lacks_are_left_out() -> None:
+    rows, left = choose_rows(["openvino-fast", "openvino"], ["full"])
+    assert [row.name for row in rows] == ["openvino"]
+    assert left == {"openvino-fast": "the bundle has no g_s called fast"}

@@ -90,7 +90,7 @@ def half_graphs(
         networks.close()
     models = {name: plan.typed() for name, plan in plans.items()}
     report = _report(plans, losses, len(pictures), io)
-    for name in ("g_s", *bundle.lighter_graphs):
+    for name in bundle.synthesis_graphs:
         models[name], added = with_pixels(models[name])
         # Of no precision but float32: those libraries that take it from here, not from the graph, are told.
         report["graphs"][name]["float32_nodes"] |= {node: {"op": op, "reason": "pixels"} for node, op in added.items()}
