@@ -26,7 +26,7 @@ Others' exceptions become these where they arise.  What may come at each border,
 border                              what others raise                                    becomes
 ==================================  ===================================================  ===============================
 a picture (``pictures``)            OSError, ValueError, MemoryError, whatever Pillow    InputError, OutOfMemoryError
-                                    raises for damaged files
+                                    and libvips raise for damaged files
 a file to write (``files``)         OSError                                              InputError
 a folder's names (``listing``)      OSError                                              InputError, or is left out
 a bundle (``manifest``, ``npz``,    OSError, ValueError, RecursionError, MemoryError     InputError where there is none,

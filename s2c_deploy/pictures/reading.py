@@ -72,8 +72,8 @@ def read_picture(
     path: what messages call the file; color: what transparent pixels are composited onto.  Raises
     :class:`InputError` and :class:`OutOfMemoryError` as :func:`s2c_deploy.image.read_image` says.
     """
-    check = _SizeCheck(path, max_pixels)
-    with _explained(file, check):
+    check = SizeCheck(path, max_pixels)
+    with explained(file, check):
         length = file.seek(0, io.SEEK_END)
         if length > MAX_FILE:
             hint = f"picture files of up to {MAX_FILE} bytes are read"
@@ -89,7 +89,7 @@ def read_picture(
     return pixels, metadata
 
 
-class _SizeCheck:
+class SizeCheck:
     """Refuses pictures that are too large, and remembers the size for later messages."""
 
     def __init__(self, path: str, max_pixels: int) -> None:
@@ -110,21 +110,26 @@ class _SizeCheck:
             )
 
 
-def _read_png(file: BinaryIO, check: _SizeCheck, drop_icc: bool) -> tuple[Rows, tuple[int, int], Metadata]:
+def open_png(file: BinaryIO, check: SizeCheck, *, drop_icc: bool) -> tuple[png_file.Png, Metadata]:
+    """A still PNG's chunks, all of them checked, and what they say; no pixel is decoded.  Errors come as they are."""
     try:
         png = png_file.read_png(file, max_metadata=MAX_METADATA, drop_icc=drop_icc)
     except png_file.ProfileTooLargeError:
         raise profile_too_large(check.path) from None
     check(png.width, png.height)
     _check_frames(png.frames, check.path)
-    metadata = png_metadata(png, path=check.path, drop_icc=drop_icc)
+    return png, png_metadata(png, path=check.path, drop_icc=drop_icc)
+
+
+def _read_png(file: BinaryIO, check: SizeCheck, drop_icc: bool) -> tuple[Rows, tuple[int, int], Metadata]:
+    png, metadata = open_png(file, check, drop_icc=drop_icc)
     picture = Pil.open(png.open(), formats=["PNG"])
     picture.load()
     return png_rows(picture, png, check.path), picture.size, metadata
 
 
 def _read_other(
-    file: BinaryIO, head: bytes, check: _SizeCheck, drop_icc: bool
+    file: BinaryIO, head: bytes, check: SizeCheck, drop_icc: bool
 ) -> tuple[Rows, tuple[int, int], Metadata]:
     if is_webp(head):
         file = _webp(file, head, check)
@@ -159,7 +164,7 @@ def _read_other(
     return rows, picture.size, metadata
 
 
-def _webp(file: BinaryIO, head: bytes, check: _SizeCheck) -> BinaryIO:
+def _webp(file: BinaryIO, head: bytes, check: SizeCheck) -> BinaryIO:
     """The file as Pillow reads it rightly; its header is checked before anything is read or allocated."""
     size = riff_size(head, file.seek(0, io.SEEK_END))
     if (pixels := webp_size(head)) is not None:
@@ -268,7 +273,7 @@ _QUIET = _Quiet()
 
 
 @contextmanager
-def _explained(file: BinaryIO, check: _SizeCheck) -> Iterator[None]:
+def explained(file: BinaryIO, check: SizeCheck) -> Iterator[None]:
     """Turn what Pillow raises while reading into this package's errors."""
     path = check.path
     try:
@@ -297,7 +302,7 @@ def _explained(file: BinaryIO, check: _SizeCheck) -> Iterator[None]:
         raise InputError(f"{path} is damaged: {error}", hint="fetch or make it again") from error
 
 
-def _out_of_memory(check: _SizeCheck) -> OutOfMemoryError:
+def _out_of_memory(check: SizeCheck) -> OutOfMemoryError:
     return OutOfMemoryError(f"reading {check.path}{check.size}", hint="make it smaller, or close other programs")
 
 
