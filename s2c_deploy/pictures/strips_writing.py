@@ -211,8 +211,6 @@ class _Encoder(Thread):
         pyvips = libvips()
         source = pyvips.Source.new_from_descriptor(self._source.fileno())
         image = pyvips.Image.pngload_source(source, access="sequential", fail_on="error", unlimited=True)
-        # one thread reads, one writes; more would only hold rows, and many on a machine with many cores
-        image.set_type(pyvips.GValue.gint_type, "vips-concurrency", 1)
         self.profile_kept = self._encoding.save(image, self._file)
 
     def send(self, connection: socket.socket, data: bytes) -> None:

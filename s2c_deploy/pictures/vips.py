@@ -8,14 +8,23 @@ from types import ModuleType
 
 from s2c_deploy.errors import DependencyError
 
+# libvips keeps rows for every thread that it might use, gigabytes of a wide picture on a machine with many cores; what
+# decodes and encodes is one thread for each file in any case
+_THREADS = 2
+
 
 def libvips() -> ModuleType:
-    """The package pyvips.  :class:`DependencyError` where it is missing, or the library that it looks for."""
+    """The package pyvips.  :class:`DependencyError` where it is missing, or the library that it looks for.
+
+    From then on libvips uses two threads at most for a picture in this process, since it has no setting for one.
+    """
     try:
         import pyvips
     except (ImportError, OSError) as error:  # OSError: pyvips is there, and no libvips
         raise DependencyError("pyvips", extra="huge") from error
     module: ModuleType = pyvips
+    if module.concurrency_get() > _THREADS:
+        module.concurrency_set(_THREADS)
     return module
 
 
