@@ -25,7 +25,7 @@ from s2c_deploy.runtime.backends import GPU_BACKENDS
 #: Files that an actor takes at once, at most: what one that dies may cost.
 _MOST_AT_ONCE = 16
 #: Turns that every actor takes at least, so that all end at about the same time.
-_TURNS = 8
+_TURNS = 32
 #: How often Ray runs a batch again whose actor was lost.
 _RETRIES = 3
 
