@@ -10,6 +10,9 @@ ALIGNMENT = 64
 #: Pixels per side of a latent and of a hyper-latent.
 LATENT_STRIDE, HYPER_STRIDE = 16, 64
 
+#: Side of the windows that attention looks at, in positions of its stage, from the first row and column on.
+ATTENTION_WINDOW = 8
+
 #: Scale indexes, and so tables of the latent, are 0..63.
 SCALE_LEVELS = 64
 #: Means are in 1/16 steps, up to 2047 whole symbols.

@@ -1,4 +1,4 @@
-// A tile, from bytes to pixels: the walk of docs/bundle.md ("A tile, from bytes to pixels").
+// Tiles, from bytes to pixels: the walk of docs/bundle.md ("A tile, from bytes to pixels").
 #pragma once
 
 #include "model.hpp"
@@ -41,8 +41,8 @@ class TileDecoder {
   public:
     TileDecoder(const Model &model, Graphs &graphs, int threads) : model_(model), graphs_(graphs), threads_(threads) {}
 
-    // x_hat, 3 x height x width in [0, 1], padded to multiples of 64.
-    Tensor decode(const Stream &stream, const Tile &tile)
+    // y_hat of a tile, in 1/16 steps.
+    Tensor latent(const Stream &stream, const Tile &tile)
     {
         const double quality = stream.quality;
         const auto rows = int64_t((tile.height + 63) / 64), columns = int64_t((tile.width + 63) / 64);
@@ -53,6 +53,12 @@ class TileDecoder {
         for (size_t k = 0; k < model_.groups.size(); start += model_.groups[k++])
             decode_group(reader, k, start, hyper, y_hat);
         reader.finish();
+        return y_hat;
+    }
+
+    // x_hat, 3 x height x width in [0, 1], padded to multiples of 64.
+    Tensor synthesize(const Tensor &y_hat, double quality)
+    {
         return take(graphs_.run("g_s", {{"y_hat", y_hat}, {"inverse_gain", inverse_gain(quality)}}), "x_hat");
     }
 
@@ -137,6 +143,28 @@ class TileDecoder {
     int threads_;
 };
 
+// Writes part of a latent where a tile lies in the whole one.
+inline void place(const Tensor &part, const Tile &tile, Tensor &whole)
+{
+    const int64_t height = part.shape[2], width = part.shape[3], top = tile.top / 16, left = tile.left / 16;
+    for (int64_t c = 0; c < part.shape[1]; c++)
+        for (int64_t row = 0; row < height; row++)
+            std::copy_n(part.data.begin() + (c * height + row) * width, width,
+                        whole.data.begin() + (c * whole.shape[2] + top + row) * whole.shape[3] + left);
+}
+
+// Rounds x_hat to the pixels of a rectangle of the picture, RGB.
+inline void draw(const Tensor &x_hat, const Tile &at, uint32_t picture_width, std::vector<uint8_t> &pixels)
+{
+    for (int64_t c = 0; c < 3; c++)
+        for (uint32_t row = 0; row < at.height; row++)
+            for (uint32_t column = 0; column < at.width; column++) {
+                const float x = x_hat.data[(c * x_hat.shape[2] + row) * x_hat.shape[3] + column];
+                const float level = std::min(std::max(std::nearbyint(x * 255.0f), 0.0f), 255.0f);
+                pixels[((size_t(at.top) + row) * picture_width + at.left + column) * 3 + c] = uint8_t(level);
+            }
+}
+
 // The picture of a stream: RGB, height x width x 3.
 inline std::vector<uint8_t> decode_stream(const Stream &stream, const Model &model, Graphs &graphs, int threads)
 {
@@ -150,16 +178,16 @@ inline std::vector<uint8_t> decode_stream(const Stream &stream, const Model &mod
         bad_stream("it is of bundle " + fingerprint + ", not " + model.fingerprint);
     std::vector<uint8_t> pixels(size_t(stream.width) * stream.height * 3);
     TileDecoder decoder(model, graphs, threads);
-    for (const Tile &tile : stream.tiles) {
-        const Tensor x_hat = decoder.decode(stream, tile);
-        for (int64_t c = 0; c < 3; c++)
-            for (uint32_t row = 0; row < tile.height; row++)
-                for (uint32_t column = 0; column < tile.width; column++) {
-                    const float x = x_hat.data[(c * x_hat.shape[2] + row) * x_hat.shape[3] + column];
-                    const float level = std::min(std::max(std::nearbyint(x * 255.0f), 0.0f), 255.0f);
-                    pixels[((size_t(tile.top) + row) * stream.width + tile.left + column) * 3 + c] = uint8_t(level);
-                }
+    if (!stream.seamless) { // each tile is a picture of its own
+        for (const Tile &tile : stream.tiles)
+            draw(decoder.synthesize(decoder.latent(stream, tile), stream.quality), tile, stream.width, pixels);
+        return pixels;
     }
+    Tensor y_hat(model.latent, 4 * int64_t((stream.height + 63) / 64), 4 * int64_t((stream.width + 63) / 64));
+    for (const Tile &tile : stream.tiles)
+        place(decoder.latent(stream, tile), tile, y_hat);
+    const Tile whole{0, 0, stream.width, stream.height, 0, 0};
+    draw(decoder.synthesize(y_hat, stream.quality), whole, stream.width, pixels);
     return pixels;
 }
 

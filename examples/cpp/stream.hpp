@@ -22,6 +22,7 @@ struct Tile {
 struct Stream {
     uint32_t width = 0, height = 0;
     double quality = 0;
+    bool seamless = false; // the tiles' latents are parts of one
     std::array<uint8_t, 8> fingerprint{};
     std::vector<Tile> tiles;
     std::vector<uint8_t> file;
@@ -51,12 +52,15 @@ inline Stream parse_stream(std::vector<uint8_t> file, uint64_t max_pixels = uint
     Stream stream;
     stream.width = little(data + 8, 2);
     stream.height = little(data + 10, 2);
-    if (flags > 3 || stream.width == 0 || stream.height == 0)
+    if (flags > 7 || stream.width == 0 || stream.height == 0)
         bad_stream("unknown flags, or no pixels");
 
     const uint64_t columns = tile ? (stream.width + tile - 1) / tile : 1;
     const uint64_t rows = tile ? (stream.height + tile - 1) / tile : 1;
-    const uint64_t metadata = (flags & 1) + (flags >> 1), count = columns * rows + metadata;
+    const uint64_t metadata = (flags & 1) + (flags >> 1 & 1), count = columns * rows + metadata;
+    stream.seamless = flags & 4;
+    if (stream.seamless && columns * rows < 2)
+        bad_stream("a seamless one of one tile");
     if (26 + 8 * count > file.size()) // before anything is allocated for count
         bad_stream("the section table is cut off");
     const uint8_t *table = data + 22, *body = table + 8 * count + 4;

@@ -15,10 +15,13 @@ from typing import cast
 import numpy as np
 
 from s2c_deploy.arrays import FloatArray, Indexes, Pixels, Symbols
+from s2c_deploy.codec.blocks import Area
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.codec.latent import LatentCoder
 from s2c_deploy.codec.networks import Networks
+from s2c_deploy.codec.sliding import SlidingRows
 from s2c_deploy.codec.tiles import TileCoder
+from s2c_deploy.codec.transforms import Transforms
 from s2c_deploy.entropy.coder import Decoder, Encoder
 from s2c_deploy.formats.bitstream import Tile, parse
 from s2c_deploy.formats.bundle import Bundle
@@ -173,20 +176,36 @@ class TimedTiles(TileCoder):
         super().__init__(bundle, networks, latents=TimedLatents(bundle, networks, networks.clock))
         self._clock = networks.clock
 
-    def encode(self, image: Pixels, quality: float, encoder: Encoder) -> FloatArray:
-        with self._clock.stage("colour"):
-            return super().encode(image, quality, encoder)
-
     def decode(self, payload: bytes, part: Tile, quality: float) -> FloatArray:
         with self._clock.stage("entropy"):
             return super().decode(payload, part, quality)
+
+
+class TimedTransforms(Transforms):
+    """g_a and g_s with a clock around what surrounds them."""
+
+    def __init__(self, bundle: Bundle, networks: TimedNetworks) -> None:
+        super().__init__(bundle, networks)
+        self._clock = networks.clock
+
+    def analyze(
+        self, picture: SlidingRows[np.uint8], area: Area, size: tuple[int, int], quality: float, side: int
+    ) -> FloatArray:
+        with self._clock.stage("colour"):
+            return super().analyze(picture, area, size, quality, side)
 
 
 class TimedCodec:
     """A codec of timed parts: the same work, step by step."""
 
     def __init__(self, bundle: Bundle, networks: TimedNetworks, *, max_pixels: int | None = None) -> None:
-        self.codec = Codec(bundle, networks, tiles=TimedTiles(bundle, networks), max_pixels=max_pixels)
+        self.codec = Codec(
+            bundle,
+            networks,
+            tiles=TimedTiles(bundle, networks),
+            transforms=TimedTransforms(bundle, networks),
+            max_pixels=max_pixels,
+        )
         self.clock, self.runners, self._max_pixels = networks.clock, networks.running, max_pixels
         #: The graph of g_s.
         self.synthesis = networks.synthesis

@@ -13,10 +13,19 @@ from s2c_deploy.formats.finding import BundleFinder
 class Codecs:
     """A codec for each bundle that a stream is of, opened at its first one.  Used by one thread."""
 
-    def __init__(self, *, bundle: Path | None, backend: str, threads: int, synthesis: str, precision: str) -> None:
+    def __init__(
+        self,
+        *,
+        bundle: Path | None,
+        backend: str,
+        threads: int,
+        synthesis: str,
+        precision: str,
+        memory_limit: int | None = None,
+    ) -> None:
         self._finder = BundleFinder(bundle)
         self._backend, self._threads = backend, threads
-        self._synthesis, self._precision = synthesis, precision
+        self._synthesis, self._precision, self._memory_limit = synthesis, precision, memory_limit
         self._opened: dict[Path, Codec] = {}
         self._failed: dict[Path, S2CError] = {}
 
@@ -34,6 +43,7 @@ class Codecs:
                     threads=self._threads,
                     synthesis=self._synthesis,
                     precision=self._precision,
+                    memory_limit=self._memory_limit,
                 )
             except OutOfMemoryError:  # may fit when other pictures are gone
                 raise

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from s2c_deploy.errors import EngineError
 from s2c_deploy.formats.bundle import Bundle, exact_graphs
 from s2c_deploy.formats.manifest import is_float
+from s2c_deploy.formats.receptive_field import ReceptiveField, receptive_field
 from s2c_deploy.host import usable_processors
 from s2c_deploy.presets import FULL
 from s2c_deploy.runtime import ENGINE_BACKENDS, Runner, backend_status, choose_backend, open_runner
@@ -85,6 +86,7 @@ class Networks:
         self._answers = bundle.known_answers()
         self._exact = set(exact_graphs(bundle.config))
         self._runners: dict[str, Runner] = {}
+        self._fields: dict[str, ReceptiveField] = {}
         self._opening = threading.Lock()
         alone = self.backend in ENGINE_BACKENDS
         self.walking: AbstractContextManager[object] = threading.Lock() if alone else nullcontext()
@@ -117,6 +119,13 @@ class Networks:
             runner.close()
             raise
         return runner
+
+    def field(self, graph: str) -> ReceptiveField:
+        """What g_a or a g_s looks at."""
+        if graph not in self._fields:
+            source = "x" if graph == "g_a" else "y_hat"
+            self._fields[graph] = receptive_field(self._bundle.read_graph(graph), source)
+        return self._fields[graph]
 
     def open_graph(self, graph: str) -> Runner:
         """The engine of a graph, before it has given its known answers."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TypeVar
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 _END = object()
 
 
@@ -48,3 +51,26 @@ def ahead(items: Iterable[Item], depth: int = 1) -> Iterator[Item]:
     finally:
         stopped.set()
         wanted.release()
+
+
+def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """``map`` in so many threads: results come in their order, and no more are made ahead than there are threads.
+
+    An exception comes out where its result would have, and ends the results, as closing the iterator does: what is
+    being made is waited for, and nothing more begun.
+    """
+    if workers < 2:
+        yield from map(function, items)
+        return
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="tile") as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -35,11 +35,12 @@ class Opening:
     synthesis: str = FULL
     precision: str = "auto"
     max_pixels: int | None = None
+    memory_limit: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("threads", "max_pixels"):
+        for name in ("threads", "max_pixels", "memory_limit"):
             object.__setattr__(self, name, whole(getattr(self, name)))
-        check_options(self.backend, self.threads, self.synthesis, self.precision, self.max_pixels)
+        check_options(self.backend, self.threads, self.synthesis, self.precision, self.max_pixels, self.memory_limit)
 
 
 #: Device, inode, time and size of a manifest: a bundle that was exported anew has others.
@@ -123,6 +124,7 @@ def _open(folder: Path, opening: Opening, direction: str) -> Codec:
                 synthesis=opening.synthesis,
                 precision=opening.precision,
                 max_pixels=opening.max_pixels,
+                memory_limit=opening.memory_limit,
             )
             opened = _Opened(codec=codec, stamp=stamp, loaded=frozenset())
         opened.codec.load(encoder=direction == "encoder", decoder=direction == "decoder")

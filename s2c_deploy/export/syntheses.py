@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2c_deploy.codec.tiles import to_pixels
+from s2c_deploy.codec.transforms import to_pixels
 from s2c_deploy.contract import MEAN_STEPS
 from s2c_deploy.formats.bundle import Gains
 from s2c_deploy.metrics import psnr

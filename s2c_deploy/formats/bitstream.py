@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
@@ -30,7 +31,7 @@ MIN_QUALITY, MAX_QUALITY, QUALITY_STEPS = 1.0, 8.0, 32
 HEADER = struct.Struct("<4s4B3H8s")
 ENTRY = struct.Struct("<II")
 CRC = struct.Struct("<I")
-_FLAG_ICC, _FLAG_EXIF = 1, 2
+_FLAG_ICC, _FLAG_EXIF, _FLAG_SEAMLESS = 1, 2, 4
 _MAX_STEP = round((MAX_QUALITY - MIN_QUALITY) * QUALITY_STEPS)
 DAMAGED = "the file is damaged: fetch or copy it again"
 
@@ -78,11 +79,14 @@ def _check_grid(width: int, height: int, tile: int) -> None:
         )
 
 
-def check_size(width: int, height: int, tile: int, max_pixels: int | None) -> tuple[str, str, str] | None:
+def check_size(
+    width: int, height: int, tile: int, max_pixels: int | None, *, in_rows: bool = False
+) -> tuple[str, str, str] | None:
     """Whether a picture is too large for a reader of ``max_pixels``; then what is expected, what found, and a hint.
 
     What counts is what will be allocated: sides padded to multiples of 64, of the picture and of its largest tile.
-    None stands for MAX_PIXELS and MAX_TILE_PIXELS, a number for itself in both places.
+    None stands for MAX_PIXELS and MAX_TILE_PIXELS, a number for itself in both places.  in_rows: rows of the picture
+    come and go, and by default only its tiles count.
     """
     most, most_of_tile = (MAX_PIXELS, MAX_TILE_PIXELS) if max_pixels is None else (max_pixels, max_pixels)
     sides = [-(-side // TILE_UNIT) * TILE_UNIT for side in (width, height)]
@@ -90,7 +94,7 @@ def check_size(width: int, height: int, tile: int, max_pixels: int | None) -> tu
     tile_pixels = min(sides[0], tile or sides[0]) * min(sides[1], tile or sides[1])
     found = f"{width}x{height}, with its padding {sides[0]}x{sides[1]}"
     raised = "raise max_pixels (--max-pixels) if you trust where it comes from"
-    if pixels > most:
+    if pixels > most and not (in_rows and max_pixels is None):
         return f"at most {most} pixels", found, raised
     if tile_pixels > most_of_tile:
         return f"at most {most_of_tile} pixels a tile", found, f"code it in tiles (--tile 1024), or {raised}"
@@ -138,19 +142,28 @@ class Stream:
     tile: int
     #: The first 8 bytes of the bundle's.
     fingerprint: bytes
-    #: Entropy payloads in the order of ``tile_grid``.
-    tiles: tuple[bytes, ...]
+    #: Entropy payloads in the order of ``tile_grid``; ``stream_file`` has them read when they are asked for.
+    tiles: Sequence[bytes]
     icc: bytes | None = None
     #: A TIFF block, without ``Exif\\0\\0`` in front.
     exif: bytes | None = None
+    #: Of several tiles: whether their latents are parts of one latent, over which g_s runs; else each is a picture.
+    seamless: bool = False
 
-    @property
-    def parts(self) -> list[tuple[Tile, bytes]]:
-        """Where its tiles lie, and what they hold."""
-        return list(zip(tile_grid(self.width, self.height, self.tile), self.tiles, strict=True))
+    def part(self, number: int) -> Tile:
+        """Where a tile lies, by its number in ``tiles``."""
+        if not self.tile:
+            return Tile(left=0, top=0, width=self.width, height=self.height)
+        row, column = divmod(number, -(-self.width // self.tile))
+        left, top = column * self.tile, row * self.tile
+        return Tile(
+            left=left, top=top, width=min(self.tile, self.width - left), height=min(self.tile, self.height - top)
+        )
 
     def __post_init__(self) -> None:
         expected = tile_count(self.width, self.height, self.tile)
+        if self.seamless and expected < 2:
+            raise InputError("a seamless stream of one tile", hint="seamless: False")
         for name, value, known in (("variant", self.variant, VARIANTS), ("preset", self.preset, PRESETS)):
             if value not in known:
                 raise InputError(f"unknown {name} {value!r}", hint=f"known: {', '.join(known)}")
@@ -171,7 +184,7 @@ class Stream:
                     f"the {name} has {len(data)} bytes",
                     hint=f"1 to {MAX_METADATA} can be kept; leave it out: --drop-icc, --strip-metadata, or pass None",
                 )
-        for index, payload in enumerate(self.tiles):
+        for index, payload in enumerate(self.tiles if isinstance(self.tiles, tuple) else ()):
             if len(payload) > MAX_SECTION:
                 raise InputError(
                     f"the payload of tile {index} has {len(payload)} bytes",
@@ -181,9 +194,24 @@ class Stream:
 
 def pack(stream: Stream) -> bytes:
     """The bytes of a ``.s2c`` file."""
-    flags = (_FLAG_ICC if stream.icc else 0) | (_FLAG_EXIF if stream.exif else 0)
+    sections = [*stream_metadata(stream), *stream.tiles]
+    head = pack_head(stream, [(len(data), crc32c(data)) for data in sections])
+    return b"".join([head, *sections])
+
+
+def stream_metadata(stream: Stream) -> list[bytes]:
+    """The sections before the tiles."""
+    return [data for data in (stream.icc, stream.exif) if data]
+
+
+def pack_head(stream: Stream, entries: Iterable[tuple[int, int]]) -> bytes:
+    """What stands before the sections, of which the entries are length and checksum."""
+    flags = sum(
+        flag
+        for flag, there in ((_FLAG_ICC, stream.icc), (_FLAG_EXIF, stream.exif), (_FLAG_SEAMLESS, stream.seamless))
+        if there
+    )
     model = VARIANTS.index(stream.variant) << 4 | PRESETS.index(stream.preset)
-    sections = [data for data in (stream.icc, stream.exif) if data] + list(stream.tiles)
     head = b"".join(
         [
             HEADER.pack(
@@ -197,10 +225,10 @@ def pack(stream: Stream) -> bytes:
                 stream.tile // TILE_UNIT,
                 stream.fingerprint,
             ),
-            *(ENTRY.pack(len(data), crc32c(data)) for data in sections),
+            *(ENTRY.pack(*entry) for entry in entries),
         ]
     )
-    return b"".join([head, CRC.pack(crc32c(head)), *sections])
+    return head + CRC.pack(crc32c(head))
 
 
 def parse(data: bytes, *, max_pixels: int | None = None) -> Stream:
@@ -229,6 +257,7 @@ def parse(data: bytes, *, max_pixels: int | None = None) -> Stream:
         quality=quality,
         tile=header.tile,
         fingerprint=header.fingerprint,
+        seamless=header.seamless,
         icc=sections.pop("icc", None),
         exif=sections.pop("exif", None),
         tiles=tuple(sections.values()),
@@ -254,6 +283,7 @@ class Header:
     height: int
     tile: int
     fingerprint: bytes
+    seamless: bool
     metadata: list[str]
     tiles: int
 
@@ -283,12 +313,15 @@ def read_header(view: memoryview) -> Header:
     if size < HEADER.size:
         raise BitstreamError("header", expected=f"{HEADER.size} bytes", found=f"{size} bytes", hint=DAMAGED)
     _, _, flags, model, step, width, height, units, fingerprint = HEADER.unpack_from(view)
-    if flags & ~(_FLAG_ICC | _FLAG_EXIF):
-        raise BitstreamError("flags", expected="bits 0 and 1 only", found=f"0x{flags:02x}", hint=DAMAGED)
+    if flags & ~(_FLAG_ICC | _FLAG_EXIF | _FLAG_SEAMLESS):
+        hint = "written by a newer s2c-deploy, or damaged: upgrade, or fetch it again"
+        raise BitstreamError("flags", expected="bits 0 to 2 only", found=f"0x{flags:02x}", hint=hint)
     for name, side in (("width", width), ("height", height)):
         if not side:
             raise BitstreamError(name, expected=f"1 to {MAX_SIDE}", found=0, hint=DAMAGED)
     tiles = tile_count(width, height, units * TILE_UNIT)
+    if flags & _FLAG_SEAMLESS and tiles < 2:
+        raise BitstreamError("flags", expected="bit 2 with several tiles only", found="one tile", hint=DAMAGED)
     metadata = [name for bit, name in ((_FLAG_ICC, "icc"), (_FLAG_EXIF, "exif")) if flags & bit]
     return Header(
         model=model,
@@ -297,6 +330,7 @@ def read_header(view: memoryview) -> Header:
         height=height,
         tile=units * TILE_UNIT,
         fingerprint=fingerprint,
+        seamless=bool(flags & _FLAG_SEAMLESS),
         metadata=metadata,
         tiles=tiles,
     )

@@ -39,6 +39,11 @@ class Head:
     exif: bytes | None
     #: Where that block begins, in bytes from the stream's first; None without one.
     exif_start: int | None
+    seamless: bool
+    #: Lengths and checksums of the tiles' sections: ``bitstream.ENTRY`` after ENTRY.
+    entries: bytes
+    #: Where the first of them begins, in bytes from the stream's first.
+    start: int
     #: Bytes of the whole stream, as its section table has it: 4 GiB a section at most.
     size: int
 
@@ -56,6 +61,8 @@ def read_head(file: BinaryIO) -> Head:
     header.check_table(view)
     variant, preset, quality = read_model(header.model, header.step)
     metadata, starts = _read_metadata(file, view, header)
+    start = len(front) + sum(map(len, metadata.values()))
+    entries = front[HEADER.size + len(metadata) * ENTRY.size : header.table_end]
     return Head(
         width=header.width,
         height=header.height,
@@ -67,7 +74,10 @@ def read_head(file: BinaryIO) -> Head:
         icc=metadata.get("icc"),
         exif=metadata.get("exif"),
         exif_start=starts.get("exif"),
-        size=len(front) + sum(length for length, _ in ENTRY.iter_unpack(view[HEADER.size : header.table_end])),
+        seamless=header.seamless,
+        entries=entries,
+        start=start,
+        size=start + sum(length for length, _ in ENTRY.iter_unpack(entries)),
     )
 
 

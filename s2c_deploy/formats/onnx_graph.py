@@ -59,17 +59,21 @@ class OnnxGraph:
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A node's inputs and outputs, by name."""
+    """A node's inputs and outputs, by name, and those of its attributes that are integers."""
 
     operator: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    integers: Mapping[str, tuple[int, ...]]
 
 
 def graph_nodes(graph: OnnxGraph) -> list[Node]:
     """The nodes of a graph that ``check_graph`` let through, in the file's order."""
     nodes = (_message(view) for view in _content(graph).get(1, ()))
-    return [Node(operator=_text(node, 4), inputs=_names(node, 1), outputs=_names(node, 2)) for node in nodes]
+    return [
+        Node(operator=_text(node, 4), inputs=_names(node, 1), outputs=_names(node, 2), integers=_integers(node))
+        for node in nodes
+    ]
 
 
 def graph_weights(graph: OnnxGraph) -> Weights:
@@ -89,6 +93,12 @@ def _content(graph: OnnxGraph) -> Message:
 
 def _names(node: Message, field: int) -> tuple[str, ...]:
     return tuple(bytes(name).decode() for name in node.get(field, ()))
+
+
+def _integers(node: Message) -> dict[str, tuple[int, ...]]:
+    """One integer is a row of one."""
+    attributes = [_message(view) for view in node.get(5, ())]
+    return {_text(a, 1): tuple(_numbers(a.get(8, a.get(3, ())))) for a in attributes if 8 in a or 3 in a}
 
 
 def check_graph(graph: OnnxGraph, described: Mapping[str, Any], *, half_io: bool = False) -> None:

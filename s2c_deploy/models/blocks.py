@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from s2c_deploy.contract import ATTENTION_WINDOW as WINDOW
 from s2c_deploy.presets import attention_heads
-
-WINDOW = 8
 
 
 class ChannelNorm(nn.Module):

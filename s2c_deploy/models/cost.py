@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from s2c_deploy.models.blocks import WINDOW, WindowAttention
+from s2c_deploy.contract import ATTENTION_WINDOW as WINDOW
+from s2c_deploy.models.blocks import WindowAttention
 from s2c_deploy.models.entropy_model import CheckerboardConv
 from s2c_deploy.models.model import S2CModel
 from s2c_deploy.presets import ModelConfig, SynthesisConfig

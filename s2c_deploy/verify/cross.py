@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from s2c_deploy.arrays import FloatArray, Indexes, Pixels, Symbols
 from s2c_deploy.codec.latent import CodePass, LatentCoder
 from s2c_deploy.codec.networks import open_graph
-from s2c_deploy.codec.tiles import to_network
+from s2c_deploy.codec.transforms import to_network
 from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
 from s2c_deploy.errors import BitstreamError, EngineError
 from s2c_deploy.formats.bundle import Bundle, exact_graphs

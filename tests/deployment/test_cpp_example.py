@@ -101,6 +101,18 @@ def test_the_same_pixels(
     assert np.abs(found.astype(int) - expected).max() <= (0 if quality == int(quality) else 1)
 
 
+def test_tiles_that_are_pictures_of_their_own(
+    program: Path, model: Path, codec: Codec, small_photograph: Pixels, tmp_path: Path
+) -> None:
+    """As earlier versions wrote them."""
+    halves = [parse(codec.compress(small_photograph[:64, start : start + 64].copy(), 5)).tiles[0] for start in (0, 64)]
+    described = codec.describe((64, 128), 5, tile=64)
+    stream = pack(replace(described, tiles=tuple(halves), seamless=False))
+    (tmp_path / "a.s2c").write_bytes(stream)
+    run(program, model, tmp_path / "a.s2c", tmp_path / "a.ppm")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.ppm").pixels, codec.decompress(stream))
+
+
 def test_streams_that_must_not_decode(
     program: Path, model: Path, codec: Codec, small_photograph: Pixels, tmp_path: Path
 ) -> None:
@@ -175,6 +187,7 @@ def damaged_streams(seed: int) -> Iterator[bytes]:
         base,
         replace(base, icc=b"icc", exif=b"II*\0"),
         replace(base, width=130, height=70, tile=64, tiles=(b"a", b"", b"bc", b"d", b"e", b"f" * 300)),
+        replace(base, width=130, height=10, tile=64, tiles=(b"a", b"", b"bc"), seamless=True),
     ]
     for stream in whole:
         data = pack(stream)

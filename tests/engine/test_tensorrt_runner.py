@@ -26,7 +26,7 @@ from s2c_deploy.bench.stages import StageClock, TimedRunner
 from s2c_deploy.bench.worker import Setup, _Session
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.codec.networks import Networks, choose_for, open_graph
-from s2c_deploy.codec.tiles import to_pixels
+from s2c_deploy.codec.transforms import to_pixels
 from s2c_deploy.errors import DependencyError, EngineError
 from s2c_deploy.formats.bundle import Bundle, exact_graphs, graph_names, load_arrays, open_bundle
 from s2c_deploy.formats.manifest import KNOWN_ANSWERS

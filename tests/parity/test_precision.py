@@ -20,7 +20,7 @@ from torch import nn
 from untrained import checkpoint_of
 
 from s2c_deploy.arrays import Pixels
-from s2c_deploy.codec.tiles import to_pixels
+from s2c_deploy.codec.transforms import to_pixels
 from s2c_deploy.errors import BundleError, InputError, ParityError
 from s2c_deploy.export.exporter import export_bundle
 from s2c_deploy.export.precision import half, half_graphs

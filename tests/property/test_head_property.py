@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TypeVar
 
 from hypothesis import example, given
@@ -14,6 +14,7 @@ from s2c_deploy.entropy.native import crc32c
 from s2c_deploy.errors import BitstreamError
 from s2c_deploy.formats.bitstream import MAGIC, VERSION, Stream, parse
 from s2c_deploy.formats.head import Head, read_head
+from s2c_deploy.formats.stream_file import open_stream
 
 #: Names of what only payloads can be wrong in.
 PAYLOADS = ("file size", "checksum of tile")
@@ -21,7 +22,7 @@ small = st.integers(0, 300)
 
 
 @given(
-    flags=st.integers(0, 4),
+    flags=st.integers(0, 8),
     model=st.integers(0, 255),
     step=st.integers(0, 255),
     sides=st.tuples(small | st.integers(0, 0xFFFF), small | st.integers(0, 0xFFFF)),
@@ -52,10 +53,13 @@ def test_forged_fronts(
     if isinstance(stream, Stream):
         assert isinstance(head, Head)
         assert head.size == len(data)
-        for name in {field.name for field in fields(Head)} - {"exif_start", "size"}:
+        lazy = open_stream(io.BytesIO(data), max_pixels=2**40)
+        assert replace(lazy, tiles=tuple(lazy.tiles)) == stream
+        for name in {field.name for field in fields(Head)} - {"exif_start", "entries", "start", "size"}:
             assert getattr(head, name) == getattr(stream, name)
     elif isinstance(head, Head):
         assert stream.startswith(PAYLOADS)
+        assert verdict(lambda: tuple(open_stream(io.BytesIO(data), max_pixels=2**40).tiles)) == stream
     else:
         assert not head.startswith(PAYLOADS)
 

@@ -171,11 +171,11 @@ def test_numpy_in_the_codec(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with Codec.open(bundle_path, "onnxruntime", threads=1) as codec:
         data = codec.compress(image)
         with monkeypatch.context() as patch:
-            patch.setattr("s2c_deploy.codec.tiles.to_network", raising(MemoryError()))
+            patch.setattr("s2c_deploy.codec.transforms.to_network", raising(MemoryError()))
             with pytest.raises(OutOfMemoryError, match=r"compressing 64x64 pixels .*--tile"):
                 codec.compress(image)
         with monkeypatch.context() as patch:
-            patch.setattr("s2c_deploy.codec.tiles.to_pixels", raising(MemoryError()))
+            patch.setattr("s2c_deploy.codec.transforms.to_pixels", raising(MemoryError()))
             with pytest.raises(OutOfMemoryError, match="decompressing 64x64 pixels"):
                 codec.decompress(data)
         with monkeypatch.context() as patch:

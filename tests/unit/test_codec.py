@@ -13,7 +13,7 @@ import pytest
 from s2c_deploy.arrays import Pixels
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.codec.latent import packed, unpack
-from s2c_deploy.codec.tiles import to_pixels
+from s2c_deploy.codec.transforms import to_pixels
 from s2c_deploy.entropy.coder import Encoder
 from s2c_deploy.errors import BitstreamError, DependencyError, EngineError, InputError
 from s2c_deploy.formats.bitstream import FINGERPRINT_SIZE, Stream, pack, parse, tile_grid
@@ -91,22 +91,7 @@ def test_padding_is_the_edge_repeated(codec: Codec, small_photograph: Pixels) ->
     np.testing.assert_array_equal(codec.reconstruct(image), codec.reconstruct(padded)[:40, :70])
 
 
-# --- tiles and metadata
-
-
-def test_tiles(codec: Codec, small_photograph: Pixels) -> None:
-    image = small_photograph[:100, :150]
-    data = codec.compress(image, 6, tile=64)
-    stream = parse(data)
-    grid = tile_grid(150, 100, 64)
-    assert len(stream.tiles) == len(grid) == 6
-    decoded = codec.decompress(data)
-    np.testing.assert_array_equal(decoded, codec.reconstruct(image, 6, tile=64))
-    for part, payload in zip(grid, stream.tiles, strict=True):
-        here = np.s_[part.top : part.top + part.height, part.left : part.left + part.width]
-        alone = codec.compress(image[here], 6)
-        assert parse(alone).tiles == (payload,)
-        np.testing.assert_array_equal(decoded[here], codec.decompress(alone))
+# --- metadata
 
 
 def test_metadata_is_carried(codec: Codec, small_photograph: Pixels) -> None:
@@ -169,7 +154,7 @@ def test_exact_graphs_stay_exact_for_any_symbols(codecs: dict[str, Codec]) -> No
             np.testing.assert_array_equal(means, np.rint(means))
             return seed.choice(np.array([-32767, -5, 0, 5, 32767], np.int16), indexes.shape)
 
-        results.append(one._latents.walk(z, code))
+        results.append(one._tiles.latents.walk(z, code))
     assert len(exact_graphs(codecs["torch"].bundle.config)) == 11
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
@@ -250,7 +235,7 @@ def test_a_stream_of_another_bundle(codec: Codec, small_photograph: Pixels) -> N
 
 def craft(codec: Codec, change: Callable[[Any], Any], *, more: bool = False) -> bytes:
     """A well-formed stream of a 64 x 64 picture at quality 4 whose z symbols are ``change`` of zeros."""
-    config, encoder = codec.bundle.config, Encoder(codec._tables)
+    config, encoder = codec.bundle.config, Encoder(codec._tiles.tables)
     z_indexes = codec.bundle.gains.at(4)[3]
     indexes = z_indexes.reshape(1, -1, 1, 1).copy()
     z_symbols = change(np.zeros(indexes.shape, np.int16))
@@ -261,7 +246,7 @@ def craft(codec: Codec, change: Callable[[Any], Any], *, more: bool = False) -> 
         encoder.push(symbols, indexes)
         return symbols
 
-    codec._latents.walk(np.clip(z_symbols, -127, 127), code)
+    codec._tiles.latents.walk(np.clip(z_symbols, -127, 127), code)
     if more:
         encoder.push(np.ones(5, np.int16), np.full(5, 30, np.uint8))
     return pack(

@@ -8,7 +8,7 @@ from dataclasses import fields
 import pytest
 
 from s2c_deploy.errors import BitstreamError
-from s2c_deploy.formats.bitstream import MAX_METADATA, Stream, pack
+from s2c_deploy.formats.bitstream import ENTRY, MAX_METADATA, Stream, pack
 from s2c_deploy.formats.head import Head, read_head
 
 EXIF = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
@@ -45,9 +45,11 @@ def test_it_is_what_was_packed(icc: bytes | None, exif: bytes | None, kind: type
     file = kind(b"before" + data)
     io.BytesIO.read(file, 6)
     head = read_head(file)
-    for name in {field.name for field in fields(Head)} - {"exif_start", "size"}:
+    for name in {field.name for field in fields(Head)} - {"exif_start", "entries", "start", "size"}:
         assert getattr(head, name) == getattr(packed, name), name
     assert head.size == len(data)
+    assert head.start == len(data) - sum(map(len, packed.tiles))
+    assert [length for length, _ in ENTRY.iter_unpack(head.entries)] == [len(tile) for tile in packed.tiles]
     assert file.tell() == 6 + len(data) - sum(map(len, packed.tiles)), "not a byte of the payloads"
     if exif is None:
         assert head.exif_start is None

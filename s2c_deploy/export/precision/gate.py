@@ -24,7 +24,7 @@ import numpy as np
 from s2c_deploy.arrays import FloatArray, Pixels
 from s2c_deploy.codec.latent import LatentCoder
 from s2c_deploy.codec.networks import Networks
-from s2c_deploy.codec.tiles import to_network, to_pixels
+from s2c_deploy.codec.transforms import to_network, to_pixels
 from s2c_deploy.contract import MEAN_STEPS, Z_LIMIT
 from s2c_deploy.entropy.coder import Encoder, Tables
 from s2c_deploy.formats.bundle import Bundle

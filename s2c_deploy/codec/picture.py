@@ -1,0 +1,176 @@
+"""A picture: pixels to its tiles' symbols, and its tiles' latents to pixels, from the top down in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from s2c_deploy.arrays import FloatArray, Pixels
+from s2c_deploy.codec.blocks import Area, block_side, padded, steps
+from s2c_deploy.codec.networks import Networks
+from s2c_deploy.codec.prefetch import side_by_side
+from s2c_deploy.codec.sliding import SlidingRows
+from s2c_deploy.codec.tiles import TileCoder
+from s2c_deploy.codec.transforms import Transforms
+from s2c_deploy.contract import LATENT_STRIDE
+from s2c_deploy.entropy.coder import Encoder
+from s2c_deploy.errors import InputError
+from s2c_deploy.formats.bitstream import Stream, Tile, tile_grid
+from s2c_deploy.formats.bundle import Bundle
+from s2c_deploy.lifetime import Lifetime
+from s2c_deploy.runtime.backends import GPU_BACKENDS
+
+Size = tuple[int, int]
+
+
+#: Tiles that are coded at once, at most: each takes some 40 bytes a pixel.
+_MOST_AT_ONCE = 8
+
+
+class PictureCoder:
+    """Transforms around tiles.
+
+    lifetime: that of the networks, which the threads that code tiles use; memory: bytes that a transform may take.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        networks: Networks,
+        tiles: TileCoder,
+        transforms: Transforms,
+        *,
+        lifetime: Lifetime,
+        memory: Callable[[], int],
+    ) -> None:
+        self._config = bundle.config
+        self._networks, self._tiles, self._transforms = networks, tiles, transforms
+        self._lifetime, self._memory = lifetime, memory
+
+    def encode(
+        self, pixels: SlidingRows[np.uint8], size: Size, tile: int, quality: float
+    ) -> Iterator[tuple[Encoder, FloatArray]]:
+        """Of every tile in the stream's order: an encoder with all its symbols, and y_hat.
+
+        Size is (height, width).  Rows of pixels are taken as they are needed.
+        """
+        height, width = size
+        side = self._side(size, tile)
+        band = max(tile, side // tile * tile) if tile else padded(height)
+        for top in range(0, padded(height), band):
+            rows = Area(top=top, bottom=min(top + band, padded(height)), left=0, right=padded(width))
+            y = self._transforms.analyze(pixels, rows, size, quality, side)
+            parts = tile_grid(width, min(band, height - top), tile)
+            areas = [_area(part).scaled(LATENT_STRIDE) for part in parts]
+            of_tiles = (y[:, :, area.top : area.bottom, area.left : area.right] for area in areas)
+            yield from side_by_side(partial(self._encode, quality), of_tiles, self._workers(len(parts)))
+
+    def _encode(self, quality: float, y: FloatArray) -> tuple[Encoder, FloatArray]:
+        with self._lifetime.use():
+            encoder = self._tiles.encoder()
+            return encoder, self._tiles.encode(np.ascontiguousarray(y), quality, encoder)
+
+    def _workers(self, tiles: int) -> int:
+        """Threads for some tiles: on a GPU one, where the graphs of a latent are one thread's at a time."""
+        return 1 if self._networks.backend in GPU_BACKENDS else min(tiles, self._networks.threads, _MOST_AT_ONCE)
+
+    def needed(self, stream: Stream, area: Area) -> list[list[int]]:
+        """The tiles whose latents an area's pixels depend on: their numbers in the stream, row by row."""
+        if not stream.tile:
+            return [[0]]
+        if stream.seamless:
+            field = self._networks.field(self._networks.synthesis)
+            whole = _whole(stream).scaled(LATENT_STRIDE)
+            seen = area.scaled(LATENT_STRIDE).around(field, whole.bottom, whole.right)
+            edges = (LATENT_STRIDE * edge for edge in (seen.top, seen.bottom, seen.left, seen.right))
+        else:
+            edges = (edge for edge in (area.top, area.bottom, area.left, area.right))
+        top, bottom, left, right = edges
+        columns = -(-stream.width // stream.tile)
+        return [
+            [row * columns + column for column in range(left // stream.tile, -(-right // stream.tile))]
+            for row in range(top // stream.tile, -(-bottom // stream.tile))
+        ]
+
+    def decode(self, stream: Stream, numbers: Sequence[int]) -> Iterator[FloatArray]:
+        """y_hat of tiles, in their order, some at a time side by side."""
+        return side_by_side(partial(self._decode, stream), numbers, self._workers(len(numbers)))
+
+    def _decode(self, stream: Stream, number: int) -> FloatArray:
+        with self._lifetime.use():
+            return self._tiles.decode(stream.tiles[number], stream.part(number), stream.quality)
+
+    def bands(self, stream: Stream, area: Area, latents: Iterable[FloatArray]) -> Iterator[Pixels]:
+        """The pixels of an area, some rows after another, as far as the picture goes.
+
+        latents: of the tiles that are ``needed``, in this order, taken as they are; InputError for other shapes.
+        """
+        tiles = self.needed(stream, area)
+        remaining = iter(latents)
+        if stream.tile and not stream.seamless:
+            yield from self._bands_of_tiles(stream, area, tiles, remaining)
+            return
+        size = (stream.height, stream.width)
+        side = self._side(size, stream.tile)
+        first = _area(stream.part(tiles[0][0])).scaled(LATENT_STRIDE)
+        pieces = (self._latent_row(stream, row, remaining) for row in tiles)
+        rows = SlidingRows(pieces, axis=2, top=first.top, left=first.left)
+        for top, bottom in steps(area.top, area.bottom, side):
+            band = Area(top=top, bottom=bottom, left=area.left, right=area.right)
+            yield self._transforms.synthesize(rows, band, size, stream.quality, side)
+
+    def _latent_row(self, stream: Stream, numbers: list[int], latents: Iterator[FloatArray]) -> FloatArray:
+        """The latents of tiles side by side, as one."""
+        row = [self._checked(next(latents, None), stream.part(number)) for number in numbers]
+        return row[0] if len(row) == 1 else np.concatenate(row, axis=3)
+
+    def _bands_of_tiles(
+        self, stream: Stream, area: Area, tiles: list[list[int]], latents: Iterator[FloatArray]
+    ) -> Iterator[Pixels]:
+        """Of a stream whose tiles are pictures of their own."""
+        right = min(area.right, stream.width)
+        for numbers in tiles:
+            first = stream.part(numbers[0])
+            top, bottom = max(first.top, area.top), min(first.top + first.height, area.bottom)
+            band = np.empty((bottom - top, right - area.left, 3), np.uint8)
+            for number in numbers:
+                part = stream.part(number)
+                y_hat = self._checked(next(latents, None), part)
+                size = (part.height, part.width)
+                inside = Area(top=0, bottom=padded(part.height), left=0, right=padded(part.width))
+                side = self._side(size, 0)
+                pixels = self._transforms.synthesize(
+                    SlidingRows(iter([y_hat]), axis=2), inside, size, stream.quality, side
+                )
+                from_left, to_right = max(part.left, area.left), min(part.left + part.width, right)
+                band[:, from_left - area.left : to_right - area.left] = pixels[
+                    top - part.top : bottom - part.top, from_left - part.left : to_right - part.left
+                ]
+            yield band
+
+    def _checked(self, y_hat: object, part: Tile) -> FloatArray:
+        area = _area(part).scaled(LATENT_STRIDE)
+        wanted = (1, self._config.latent_channels, area.height, area.width)
+        if not isinstance(y_hat, np.ndarray) or y_hat.shape != wanted or y_hat.dtype != np.float32:
+            found = f"{y_hat.dtype} {y_hat.shape}" if isinstance(y_hat, np.ndarray) else type(y_hat).__name__
+            raise InputError(f"latents: expected float32 {wanted}, found {found}", hint="pass what read_latents gives")
+        return y_hat
+
+    def _side(self, size: Size, tile: int) -> int:
+        return block_side(self._config, height=size[0], width=size[1], tiled=bool(tile), memory=self._memory())
+
+
+def _area(part: Tile) -> Area:
+    """A tile with its padding.  Tiles begin at multiples of 64."""
+    return Area(
+        top=part.top,
+        bottom=part.top + padded(part.height),
+        left=part.left,
+        right=part.left + padded(part.width),
+    )
+
+
+def _whole(stream: Stream) -> Area:
+    return Area(top=0, bottom=padded(stream.height), left=0, right=padded(stream.width))
