@@ -94,8 +94,14 @@ def write_bytes(path: AnyPath, data: bytes, *, follow_links: bool = True, replac
     """
     with atomic_write(path, follow_links=follow_links) as temporary:
         temporary.write_bytes(data)
-        if not replace and (os.path.exists if follow_links else os.path.lexists)(path):
-            raise InputError(f"{path} exists", hint="overwrite it with --force, or name another target")
+        if not replace:
+            check_still_free(path, follow_links=follow_links)
+
+
+def check_still_free(path: AnyPath, *, follow_links: bool = True) -> None:
+    """:class:`InputError` where there is something by now; a link to nothing counts where it is not followed."""
+    if (os.path.exists if follow_links else os.path.lexists)(path):
+        raise InputError(f"{path} exists", hint="overwrite it with --force, or name another target")
 
 
 def write_text(path: AnyPath, text: str) -> None:

@@ -18,6 +18,7 @@ from s2c_deploy.cli.files.folder_run import (
     record_of,
     run_jobs,
 )
+from s2c_deploy.cli.files.huge import Settings, compress_in_strips, needs_strips
 from s2c_deploy.cli.files.jobs import Choice, Job, plan
 from s2c_deploy.cli.files.reading import read_stdin_picture
 from s2c_deploy.cli.files.targets import picture_size
@@ -29,10 +30,12 @@ from s2c_deploy.cli.options import (
     ForceOption,
     JsonOption,
     MaxPixelsOption,
+    MemoryLimitOption,
     RecursiveOption,
     SkipExistingOption,
     ThreadsOption,
     check_background,
+    parse_size,
 )
 from s2c_deploy.cli.output import warn, write_stdout
 from s2c_deploy.cli.process.stopping import Stop
@@ -58,7 +61,9 @@ def compress(
     bundle: BundleOption = None,
     backend: BackendOption = "auto",
     threads: ThreadsOption = 0,
-    tile: Annotated[int, typer.Option(help="Code tiles of this side apart (a multiple of 64); 0: none.")] = 0,
+    tile: Annotated[
+        int, typer.Option(help="Code tiles of this side apart (a multiple of 64), for bounded memory; 0: none.")
+    ] = 0,
     background: BackgroundOption = None,
     strip_metadata: Annotated[
         bool,
@@ -72,6 +77,7 @@ def compress(
         bool, typer.Option("--drop-icc", help="Leave out the ICC profile; unless it is sRGB's, colours change.")
     ] = False,
     max_pixels: MaxPixelsOption = None,
+    memory_limit: MemoryLimitOption = None,
     recursive: RecursiveOption = False,
     follow_links: FollowLinksOption = False,
     skip_existing: SkipExistingOption = False,
@@ -88,9 +94,12 @@ def compress(
 
     s2c-deploy compress a.png b.jpg streams/ --strip-metadata
 
+    s2c-deploy compress --tile 1024 scan.tif scan.s2c
+
     s2c-deploy compress - - < photo.png > photo.s2c
     """
     _check_options(quality, tile, background, backend)
+    memory = parse_size("--memory-limit", memory_limit)
     choice = Choice(
         writes="stream",
         suffix=".s2c",
@@ -117,15 +126,21 @@ def compress(
     if not planned.jobs:  # all there already: no engine is needed to say so
         run_jobs(planned, lambda jobs, stop: iter(()), doing="compressing", as_json=as_json)
         return
-    with Codec.open(bundle_to_write_with(bundle), backend, threads=threads, max_pixels=max_pixels) as codec:
+    settings = Settings(
+        quality=quality, tile=tile, max_pixels=max_pixels, drop_icc=drop_icc, strip_metadata=strip_metadata
+    )
+    found = bundle_to_write_with(bundle)
+    with Codec.open(found, backend, threads=threads, max_pixels=max_pixels, memory_limit=memory) as codec:
         codec.load(decoder=False)
 
         def read_ahead(job: Job) -> tuple[Job, Image | None]:
-            return job, None if _is_huge(job) else read(job)
+            return job, None if _pixels(job) > READ_AHEAD_PIXELS else read(job)
 
         def encode(item: tuple[Job, Image | None]) -> Record:
             job, image = item
             del item
+            if image is None and job.target is not None and needs_strips(_pixels(job), memory):
+                return compress_in_strips(codec, job, settings)
             return _encode(codec, job, read(job) if image is None else image, quality, tile)
 
         def stages(jobs: Iterable[Job], stop: Stop) -> Iterator[Outcome]:
@@ -134,9 +149,10 @@ def compress(
         run_jobs(planned, stages, doing="compressing", as_json=as_json)
 
 
-def _is_huge(job: Job) -> bool:
-    size = None if job.source is None else picture_size(job.source)
-    return size is not None and size[0] * size[1] > READ_AHEAD_PIXELS
+def _pixels(job: Job) -> int:
+    """Of a picture file, by its head; 0 where that does not say."""
+    width, height = (0, 0) if job.source is None else picture_size(job.source) or (0, 0)
+    return width * height
 
 
 def _encode(codec: Codec, job: Job, image: Image, quality: float, tile: int) -> Record:

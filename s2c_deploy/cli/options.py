@@ -43,6 +43,14 @@ MaxPixelsOption = Annotated[
         show_default=f"{MAX_PIXELS} a picture, {MAX_TILE_PIXELS} a tile",
     ),
 ]
+MemoryLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory for the transforms, as 2G or 500M: larger pictures pass through them in blocks.",
+        show_default="three quarters of what is free",
+    ),
+]
 BackgroundOption = Annotated[
     str | None, typer.Option(help="Colour that shows through transparent pixels; without it they are refused.")
 ]
@@ -111,6 +119,20 @@ def _whole_steps(first: int, last: int) -> range:
     if not MIN_QUALITY <= first <= last <= MAX_QUALITY:
         raise ValueError
     return range(first, last + 1)
+
+
+def parse_size(name: str, text: str | None) -> int | None:
+    """Bytes: a number, with K, M, G or T behind it for powers of 1024.  InputError for anything else."""
+    if text is None:
+        return None
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    try:
+        size = float(number) * 1024 ** ("KMGT".index(unit) + 1 if unit else 0)
+        if not 1 <= size < 2**63:
+            raise ValueError
+    except ValueError:
+        raise InputError(f"{name}: expected a size such as 500M or 2G, found {text!r:.80}") from None
+    return int(size)
 
 
 def check_levels(levels: Sequence[float]) -> None:
