@@ -17,6 +17,8 @@ _CONTAINERS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
+#: M_MMAP_THRESHOLD of malloc.h: set once, it no longer grows with what is freed.
+_MMAP_THRESHOLD = -3
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 
 
@@ -48,6 +50,13 @@ def free_memory() -> int:
         with suppress(OSError, ValueError):  # "max" is no number: no limit
             free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
     return max(free, 0)
+
+
+def return_freed_arrays() -> None:
+    """From now on the C library gives freed blocks of 1 MiB and more back to the system at once, where it would keep
+    up to 32 MiB each: for long work on large arrays, whose peak is what counts.  Does nothing without glibc."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**20)
 
 
 def this_host() -> Host:

@@ -25,6 +25,7 @@ import PIL.Image as Pil
 from PIL import ImageFile, UnidentifiedImageError
 
 from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.search import check_effort
 from s2c_deploy.codec.shared import Opening, bundle_folder, decoder, encoder
 from s2c_deploy.errors import BitstreamError, InputError, OutOfMemoryError, S2CError
 from s2c_deploy.formats.bitstream import MAGIC, Stream, check_size, parse, round_quality, tile_grid
@@ -159,9 +160,10 @@ def _pillow_errors() -> Iterator[None]:
 
 
 def _save(im: Pil.Image, fp: IO[bytes], filename: str | bytes) -> None:
-    """Pillow's options: quality, tile, icc_profile (by default the picture's own), exif (by default none), bundle."""
+    """Pillow's options: quality, tile, effort, icc_profile (by default the picture's own), exif (by default none) and
+    bundle."""
     options = im.encoderinfo
-    quality, tile = _numbers(options)
+    quality, tile, effort = _numbers(options)
     opening = _opening
     if "bundle" in options:
         with _value_errors():
@@ -169,7 +171,8 @@ def _save(im: Pil.Image, fp: IO[bytes], filename: str | bytes) -> None:
     icc = _icc(options, im)
     exif, orientation = _exif(options)
     with _pillow_errors():
-        data = encoder(opening).compress(_pixels(im, orientation), quality, tile=tile, icc=icc, exif=exif)
+        codec, pixels = encoder(opening), _pixels(im, orientation)
+        data = codec.compress(pixels, quality, tile=tile, icc=icc, exif=exif, effort=effort)
     fp.write(data)
 
 
@@ -189,12 +192,13 @@ def _value_errors() -> Iterator[None]:
         raise ValueError(str(error)) from error
 
 
-def _numbers(options: Mapping[str, Any]) -> tuple[float, int]:
-    """quality and tile; ValueError for others than ``Codec.compress`` takes."""
+def _numbers(options: Mapping[str, Any]) -> tuple[float, int, int]:
+    """quality, tile and effort; ValueError for others than ``Codec.compress`` takes."""
     quality, tile = options.get("quality", 4), options.get("tile", 0)
     with _value_errors():
         tile_grid(1, 1, operator.index(tile))
-        return round_quality(quality), operator.index(tile)
+        effort = check_effort(operator.index(options.get("effort", 0)))
+        return round_quality(quality), operator.index(tile), effort
 
 
 def _icc(options: Mapping[str, Any], im: Pil.Image) -> bytes | None:

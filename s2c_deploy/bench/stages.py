@@ -16,6 +16,7 @@ import numpy as np
 
 from s2c_deploy.arrays import FloatArray, Indexes, Pixels, Symbols
 from s2c_deploy.codec.blocks import Area
+from s2c_deploy.codec.choice import Choice
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.codec.latent import LatentCoder
 from s2c_deploy.codec.networks import Networks
@@ -157,9 +158,11 @@ class TimedLatents(LatentCoder):
         super().__init__(bundle, networks)
         self._clock = clock
 
-    def encode(self, y: FloatArray, z: FloatArray, quality: float, encoder: Encoder) -> FloatArray:
+    def encode(
+        self, y: FloatArray, z: FloatArray, quality: float, encoder: Encoder, choice: Choice | None = None
+    ) -> FloatArray:
         with self._clock.stage("latents"):
-            y_hat = super().encode(y, z, quality, encoder)
+            y_hat = super().encode(y, z, quality, encoder, choice)
         for symbols, _ in encoder.batches:
             self._clock.record(symbols)
         return y_hat

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from s2c_deploy.cli.files.encoding import Settings, encode, parse_target
 from s2c_deploy.cli.files.folder_run import (
     READ_AHEAD_PIXELS,
     Outcome,
@@ -18,7 +19,7 @@ from s2c_deploy.cli.files.folder_run import (
     record_of,
     run_jobs,
 )
-from s2c_deploy.cli.files.huge import Settings, compress_in_strips, needs_strips
+from s2c_deploy.cli.files.huge import compress_in_strips, is_read_in_strips
 from s2c_deploy.cli.files.jobs import Choice, Job, plan
 from s2c_deploy.cli.files.reading import read_stdin_picture
 from s2c_deploy.cli.files.targets import picture_size
@@ -57,7 +58,18 @@ def compress(
             "output. A TARGET that ends in / is made.",
         ),
     ],
-    quality: Annotated[float, typer.Option("--quality", "-q", help="1 (small) to 8 (good), in steps of 1/32.")] = 4,
+    quality: Annotated[
+        float | None,
+        typer.Option("--quality", "-q", help="1 (small) to 8 (good), in steps of 1/32.", show_default="4"),
+    ] = None,
+    effort: Annotated[
+        int, typer.Option(help="0 to 9: how long to look for fewer bits; from 2 on needs PyTorch, and much time.")
+    ] = 0,
+    target_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="The best quality of at most so many bytes, as 20K.")
+    ] = None,
+    target_bpp: Annotated[float | None, typer.Option(help="The best quality of at most so many bits a pixel.")] = None,
+    target_psnr: Annotated[float | None, typer.Option(help="The quality nearest to a PSNR in dB.")] = None,
     bundle: BundleOption = None,
     backend: BackendOption = "auto",
     threads: ThreadsOption = 0,
@@ -92,13 +104,19 @@ def compress(
 
     s2c-deploy compress --quality 6 photos/ streams/
 
+    s2c-deploy compress --target-size 50K photo.png
+
+    s2c-deploy compress --effort 5 photo.png
+
     s2c-deploy compress a.png b.jpg streams/ --strip-metadata
 
     s2c-deploy compress --tile 1024 scan.tif scan.s2c
 
     s2c-deploy compress - - < photo.png > photo.s2c
     """
-    _check_options(quality, tile, background, backend)
+    target = parse_target(quality, target_size, target_bpp, target_psnr)
+    quality = 4 if quality is None else quality
+    _check_options(quality, tile, background, backend, effort)
     memory = parse_size("--memory-limit", memory_limit)
     choice = Choice(
         writes="stream",
@@ -127,7 +145,13 @@ def compress(
         run_jobs(planned, lambda jobs, stop: iter(()), doing="compressing", as_json=as_json)
         return
     settings = Settings(
-        quality=quality, tile=tile, max_pixels=max_pixels, drop_icc=drop_icc, strip_metadata=strip_metadata
+        quality=quality,
+        tile=tile,
+        effort=effort,
+        target=target,
+        max_pixels=max_pixels,
+        drop_icc=drop_icc,
+        strip_metadata=strip_metadata,
     )
     found = bundle_to_write_with(bundle)
     with Codec.open(found, backend, threads=threads, max_pixels=max_pixels, memory_limit=memory) as codec:
@@ -139,9 +163,11 @@ def compress(
         def encode(item: tuple[Job, Image | None]) -> Record:
             job, image = item
             del item
-            if image is None and job.target is not None and needs_strips(_pixels(job), memory):
-                return compress_in_strips(codec, job, settings)
-            return _encode(codec, job, read(job) if image is None else image, quality, tile)
+            if image is None and job.source is not None and job.target is not None:
+                pixels = _pixels(job)
+                if is_read_in_strips(job.source, pixels, tile, max_pixels=max_pixels, memory=memory):
+                    return compress_in_strips(codec, job, settings)
+            return _encode(codec, job, read(job) if image is None else image, settings)
 
         def stages(jobs: Iterable[Job], stop: Stop) -> Iterator[Outcome]:
             return attempt_all(encode, ahead_or_not(attempt_all(read_ahead, jobs, stop)), stop)
@@ -155,13 +181,14 @@ def _pixels(job: Job) -> int:
     return width * height
 
 
-def _encode(codec: Codec, job: Job, image: Image, quality: float, tile: int) -> Record:
+def _encode(codec: Codec, job: Job, image: Image, settings: Settings) -> Record:
     from s2c_deploy.files import write_bytes
 
     started = time.perf_counter()
     try:
-        data = codec.compress(image.pixels, quality, tile=tile, icc=image.icc, exif=image.exif)
+        data, told = encode(codec, job, image, settings)
     except (MemoryError, OutOfMemoryError) as error:
+        tile = settings.tile
         hint = "--tile 512 codes it in parts" if not tile else f"a --tile smaller than {tile}, or more memory"
         raise OutOfMemoryError(f"compressing {image.width}x{image.height} pixels", hint=hint) from error
     seconds = time.perf_counter() - started
@@ -170,16 +197,19 @@ def _encode(codec: Codec, job: Job, image: Image, quality: float, tile: int) -> 
     else:
         job.make_parent()
         write_bytes(job.target, data, follow_links=job.follow_links, replace=job.replace)
-    return record_of(
+    record = record_of(
         job, backend=codec.backend, width=image.width, height=image.height, size=len(data), seconds=seconds
     )
+    return record | told
 
 
-def _check_options(quality: float, tile: int, background: str | None, backend: str) -> None:
+def _check_options(quality: float, tile: int, background: str | None, backend: str, effort: int) -> None:
     """InputError for what would else fail at the first picture."""
+    from s2c_deploy.codec.search import check_effort
     from s2c_deploy.formats.bitstream import round_quality, tile_grid
     from s2c_deploy.runtime import choose_backend
 
+    check_effort(effort)
     round_quality(quality)
     tile_grid(1, 1, tile)
     check_background(background)

@@ -22,7 +22,7 @@ from s2c_deploy.cli.files.folder_run import (
     record_of,
     run_jobs,
 )
-from s2c_deploy.cli.files.huge import decompress_in_strips, needs_strips, open_lazily
+from s2c_deploy.cli.files.huge import decompress_in_strips, is_written_in_strips, open_lazily
 from s2c_deploy.cli.files.jobs import Choice, Job, is_folder_name, plan
 from s2c_deploy.cli.files.reading import read_stream
 from s2c_deploy.cli.options import (
@@ -209,7 +209,7 @@ class _Work:
         strip_metadata: bool,
     ) -> None:
         self._codecs, self._suffix, self._region = codecs, suffix, region
-        self._max_pixels, self._memory_limit, self._strip = max_pixels, memory_limit, strip_metadata
+        self._max_pixels, self._memory, self._strip = max_pixels, memory_limit, strip_metadata
 
     def stages(self, jobs: Iterable[Job], stop: Stop) -> Iterator[Outcome]:
         read = ahead_or_not(attempt_all(self._read, jobs, stop))
@@ -238,7 +238,8 @@ class _Work:
         from s2c_deploy.image import Image
 
         started, stream = time.perf_counter(), read.stream
-        if self._region is None and read.job.target is not None and self._needs_strips(stream):
+        target, area = read.job.target, stream.width * stream.height
+        if self._region is None and target is not None and is_written_in_strips(target, area, memory=self._memory):
             record = decompress_in_strips(read.codec, read.job, stream, read.size, strip_metadata=self._strip)
             return _Decoded(job=read.job, record=record, image=None)
         if self._region is not None:
@@ -258,9 +259,6 @@ class _Work:
             record["region"] = dict(zip(("left", "top", "width", "height"), self._region, strict=True))
         image = Image(pixels=pixels, icc=stream.icc, exif=None if self._strip else stream.exif)
         return _Decoded(job=read.job, record=record, image=image)
-
-    def _needs_strips(self, stream: Stream) -> bool:
-        return needs_strips(stream.width * stream.height, self._memory_limit)
 
     def _write(self, decoded: _Decoded) -> Record:
         from s2c_deploy.files import write_bytes

@@ -19,6 +19,7 @@ from s2c_deploy.cli.options import (
     WideOption,
     check_background,
     check_levels,
+    parse_efforts,
     parse_names,
     parse_qualities,
 )
@@ -41,6 +42,9 @@ def evaluate(
         list[str] | None,
         typer.Option("--quality", "-q", help="As 1..8 or 1,3,5.5; may be repeated.", show_default="1..8"),
     ] = None,
+    effort: Annotated[
+        str, typer.Option(help="0 to 9, how long to look for fewer bits; several with commas between are compared.")
+    ] = "0",
     against: Annotated[str, typer.Option(help="Conventional codecs, with commas between, or none.")] = CODECS,
     reference: Annotated[str, typer.Option(help="Published curves, as vtm-9.1,bpg-444.")] = "",
     reference_file: Annotated[
@@ -75,6 +79,7 @@ def evaluate(
     check_background(background)
     levels = parse_qualities(quality or ["1..8"])
     check_levels(levels)
+    efforts = parse_efforts(effort)
     pictures = pictures_of(images, follow_links)
     inputs = [*pictures, *([] if reference_file is None else [reference_file])]
     check_reports(outputs, force=force, inputs=inputs)
@@ -96,6 +101,7 @@ def evaluate(
             images=images,
             bundles=bundles,
             qualities=levels,
+            efforts=efforts,
             against=parse_names(against),
             references=parse_names(reference),
             reference_file=reference_file,

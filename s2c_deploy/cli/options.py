@@ -135,6 +135,16 @@ def parse_size(name: str, text: str | None) -> int | None:
     return int(size)
 
 
+def parse_efforts(text: str) -> tuple[int, ...]:
+    """Numbers from 0 to 9 with commas between.  InputError for others."""
+    from s2c_deploy.codec.search import MAX_EFFORT
+
+    parts = comma_list(text)
+    if not parts or not all(part.isascii() and part.isdigit() and int(part) <= MAX_EFFORT for part in parts):
+        raise InputError(f"--effort: expected 0 to {MAX_EFFORT}, or several with commas between, found {text!r:.80}")
+    return tuple(map(int, parts))
+
+
 def check_levels(levels: Sequence[float]) -> None:
     """InputError for a quality that is none."""
     from s2c_deploy.formats.bitstream import round_quality

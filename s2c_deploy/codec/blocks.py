@@ -15,7 +15,7 @@ from s2c_deploy.formats.receptive_field import ReceptiveField
 from s2c_deploy.presets import ModelConfig
 
 #: Sides of blocks, in pixels, from the best: what lies around a block is computed in vain.
-_SIDES = (1024, 768, 512, 384, 256, 128, 64)
+_SIDES = (768, 512, 384, 256, 128, 64)
 #: What is around a block in planning, in pixels: the released models' fields are 96 at most.
 _AROUND = 96
 #: Peak memory of a transform in bytes a pixel, for each channel of its finest stage: 13.1 of S2C-Conv `small`

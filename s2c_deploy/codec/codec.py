@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,15 +20,25 @@ import numpy as np
 
 from s2c_deploy.arrays import FloatArray, Indexes, Pixels, Symbols
 from s2c_deploy.codec.blocks import Area, padded
+from s2c_deploy.codec.checks import (
+    check_metadata,
+    check_options,
+    check_picture,
+    check_region,
+    checked_rows,
+    memory_for,
+    whole,
+)
 from s2c_deploy.codec.networks import Networks
-from s2c_deploy.codec.picture import PictureCoder, Size
+from s2c_deploy.codec.picture import PictureCoder, Size, whole_area
 from s2c_deploy.codec.prefetch import ahead
+from s2c_deploy.codec.search import GRADIENT, Search, Searcher, check_effort, choice_of
 from s2c_deploy.codec.sliding import SlidingRows
 from s2c_deploy.codec.tiles import TileCoder
 from s2c_deploy.codec.transforms import Transforms
 from s2c_deploy.contract import ALIGNMENT
-from s2c_deploy.entropy.coder import MAX_THREADS, Encoder
-from s2c_deploy.errors import BitstreamError, BundleError, InputError, OutOfMemoryError
+from s2c_deploy.entropy.coder import Encoder
+from s2c_deploy.errors import BitstreamError, BundleError, InputError
 from s2c_deploy.formats.bitstream import (
     FINGERPRINT_SIZE,
     Stream,
@@ -43,7 +52,6 @@ from s2c_deploy.formats.bundle import Bundle, graph_names, open_bundle
 from s2c_deploy.host import free_memory
 from s2c_deploy.lifetime import Lifetime
 from s2c_deploy.presets import FULL
-from s2c_deploy.runtime.backends import PRECISIONS
 
 Item = TypeVar("Item")
 
@@ -73,6 +81,7 @@ class Codec:
             lifetime=self._lifetime,
             memory=lambda: 3 * free_memory() // 4 if memory_limit is None else memory_limit,
         )
+        self._searcher = Searcher(bundle, networks, self._tiles, self._pictures)
         self._max_pixels = max_pixels
         #: How to open it again elsewhere; only ``open`` knows.
         self._opened: dict[str, Any] | None = None
@@ -149,16 +158,24 @@ class Codec:
         tile: int = 0,
         icc: bytes | None = None,
         exif: bytes | None = None,
+        effort: int = 0,
+        search: Search | None = None,
     ) -> bytes:
         """A picture, uint8 H x W x 3 (RGB), to a ``.s2c`` stream.
 
         quality: 1 (small) to 8 (good), in steps of 1/32; tile: side of the tiles that are coded apart, in pixels, a
-        multiple of 64, or 0 for none; icc, exif: carried along.  InputError for anything else, OutOfMemoryError where
-        memory does not hold the picture.
+        multiple of 64, or 0 for none; icc, exif: carried along; effort: 0 to 9, how long to look for fewer bits
+        (docs/effort.md), from 2 on with PyTorch; search: is told what that found.  InputError for anything else,
+        OutOfMemoryError where memory does not hold the picture.
         """
-        size = check_picture(image)
-        described = self.describe(size, quality, tile=tile, icc=icc, exif=exif)
-        return pack(replace(described, tiles=tuple(self.payloads(described, iter([image])))))
+        effort = check_effort(whole(effort))
+        described = self.describe(check_picture(image), quality, tile=tile, icc=icc, exif=exif)
+        with self._lifetime.use(), memory_for("compressing", described):
+            coded = self._encoded(described, iter([image]), effort)
+            if effort >= GRADIENT:
+                coded = self._searcher.encode(described, image, effort, Search() if search is None else search)
+            payloads = [self._tiles.finish(encoder) for encoder, _ in coded]
+        return pack(replace(described, tiles=tuple(payloads)))
 
     def describe(
         self,
@@ -180,7 +197,7 @@ class Codec:
         if (problem := check_size(width, height, tile, self._max_pixels, in_rows=in_rows)) is not None:
             expected, found, hint = problem
             raise InputError(f"image: expected {expected}, found {found}", hint=hint)
-        _check_metadata(icc=icc, exif=exif)
+        check_metadata(icc=icc, exif=exif)
         config = self.bundle.config
         return Stream(
             width=width,
@@ -202,8 +219,8 @@ class Codec:
         rows: any number after another, from the top, uint8 h x W x 3; only as many are asked for and held as the next
         tiles need, and all where the stream has one tile.  InputError for others, or more or fewer than the height.
         """
-        checked = _checked_rows(rows, (stream.height, stream.width))
-        with _memory_for("compressing", stream):
+        checked = checked_rows(rows, (stream.height, stream.width))
+        with memory_for("compressing", stream):
             yield from self._one_by_one(self._tiles.finish(encoder) for encoder, _ in self._encoded(stream, checked))
         for _ in checked:  # there are none: it says so
             pass
@@ -229,11 +246,10 @@ class Codec:
             yield self.synthesize(stream, latents)
 
     def decompress_stream(self, stream: Stream) -> Pixels:
-        """As ``decompress``, of a parsed stream; its tiles overlap as the streams of ``decompress_all`` do."""
+        """As ``decompress``, of a parsed stream."""
         self.check_stream(stream)
         with self._lifetime.use():
-            latents = self._read_latents(stream)
-            return self._draw(stream, ahead(latents) if len(stream.tiles) > 1 else latents)
+            return self._draw(stream, self._read_rows(stream, whole_area(stream)))
 
     def read_latents(self, stream: Stream) -> Iterator[FloatArray]:
         """The first half of decoding: y_hat of every tile, float32 1 x M x h x w in 1/16 steps.
@@ -253,8 +269,14 @@ class Codec:
             yield item
 
     def _read_latents(self, stream: Stream, numbers: Sequence[int] | None = None) -> Iterator[FloatArray]:
-        with _memory_for("decompressing", stream):
+        with memory_for("decompressing", stream):
             yield from self._pictures.decode(stream, range(len(stream.tiles)) if numbers is None else numbers)
+
+    def _read_rows(self, stream: Stream, area: Area) -> Iterator[FloatArray]:
+        """The latents that an area needs, and none ahead of its row of tiles: g_s, which runs between rows, takes as
+        much memory, and all processors, too."""
+        for numbers in self._pictures.needed(stream, area):
+            yield from self._read_latents(stream, numbers)
 
     def synthesize(self, stream: Stream, latents: Iterable[FloatArray]) -> Pixels:
         """The second half: the picture, from what ``read_latents`` gives; InputError for latents of another shape."""
@@ -263,10 +285,10 @@ class Codec:
             return self._draw(stream, latents)
 
     def _draw(self, stream: Stream, latents: Iterable[FloatArray]) -> Pixels:
-        with _memory_for("decompressing", stream):
+        with memory_for("decompressing", stream):
             image = np.empty((stream.height, stream.width, 3), np.uint8)
             row = 0
-            for band in self._pictures.bands(stream, _whole_area(stream), latents):
+            for band in self._pictures.bands(stream, whole_area(stream), latents):
                 image[row : row + len(band)] = band
                 row += len(band)
         return image
@@ -277,9 +299,9 @@ class Codec:
         Of a tiled stream only those tiles are held that the next rows need.
         """
         self.check_stream(stream)
-        latents = ahead(self._one_by_one(self._read_latents(stream)))
-        with _memory_for("decompressing", stream):
-            yield from self._one_by_one(self._pictures.bands(stream, _whole_area(stream), latents))
+        latents = self._read_rows(stream, whole_area(stream))
+        with memory_for("decompressing", stream):
+            yield from self._one_by_one(self._pictures.bands(stream, whole_area(stream), latents))
 
     def latent(self, stream: Stream, number: int) -> FloatArray:
         """y_hat of one tile, by its number in the stream, float32 1 x M x h x w in 1/16 steps."""
@@ -312,18 +334,17 @@ class Codec:
             left=left // ALIGNMENT * ALIGNMENT,
             right=padded(left + width),
         )
-        with self._lifetime.use(), _memory_for("decompressing", stream):
-            numbers = [number for row in self._pictures.needed(stream, area) for number in row]
-            latents = self._read_latents(stream, numbers) if latent is None else map(latent, numbers)
-            bands = self._pictures.bands(stream, area, ahead(latents) if len(numbers) > 1 else latents)
-            pixels = np.concatenate(list(bands))
+        with self._lifetime.use(), memory_for("decompressing", stream):
+            numbers = (number for row in self._pictures.needed(stream, area) for number in row)
+            latents = self._read_rows(stream, area) if latent is None else map(latent, numbers)
+            pixels = np.concatenate(list(self._pictures.bands(stream, area, latents)))
         first, start = top - area.top, left - area.left
         return np.ascontiguousarray(pixels[first : first + height, start : start + width])
 
     def reconstruct(self, image: Pixels, quality: float = 4, *, tile: int = 0) -> Pixels:
         """The picture that ``decompress`` will give, from the encoder's own latents, without a stream."""
         stream = self.describe(check_picture(image), quality, tile=tile)
-        with self._lifetime.use(), _memory_for("reconstructing", stream):
+        with self._lifetime.use(), memory_for("reconstructing", stream):
             return self._draw(stream, (y_hat for _, y_hat in self._encoded(stream, iter([image]))))
 
     def symbols(self, image: Pixels, quality: float = 4) -> tuple[Symbols, Indexes]:
@@ -334,9 +355,10 @@ class Codec:
         symbols, indexes = zip(*encoder.batches, strict=True)
         return np.concatenate([s.reshape(-1) for s in symbols]), np.concatenate([i.reshape(-1) for i in indexes])
 
-    def _encoded(self, stream: Stream, rows: Iterator[Pixels]) -> Iterator[tuple[Encoder, FloatArray]]:
+    def _encoded(self, stream: Stream, rows: Iterator[Pixels], effort: int = 0) -> Iterator[tuple[Encoder, FloatArray]]:
         size = (stream.height, stream.width)
-        return self._pictures.encode(SlidingRows(rows, axis=0), size, stream.tile, stream.quality)
+        choice = choice_of(self.bundle, stream.quality) if effort else None
+        return self._pictures.encode(SlidingRows(rows, axis=0), size, stream.tile, stream.quality, choice)
 
     def check_stream(self, stream: Stream) -> None:
         """BitstreamError with both fingerprints if a stream is of another bundle, InputError if it is not parsed."""
@@ -368,93 +390,3 @@ def _folder(bundle: object) -> Path:
     if not isinstance(bundle, str | os.PathLike):
         raise InputError(f"bundle: expected the path of a folder, found {type(bundle).__name__}")
     return Path(bundle)
-
-
-def whole(value: Any) -> Any:
-    """numpy's whole numbers as Python's; anything else as it is, for the checks to see."""
-    return int(value) if isinstance(value, np.integer) else value
-
-
-def check_options(
-    backend: object, threads: object, synthesis: object, precision: object, max_pixels: object, memory_limit: object
-) -> None:
-    """InputError for values of other types than ``Codec.open`` names."""
-    for name, value in (("backend", backend), ("synthesis", synthesis), ("precision", precision)):
-        if not isinstance(value, str):
-            raise InputError(f"{name}: expected a name, found {type(value).__name__}")
-    if precision not in PRECISIONS:
-        raise InputError(f"precision: expected {', '.join(PRECISIONS)}, found {precision!r:.80}")
-    if type(threads) is not int or not 0 <= threads <= MAX_THREADS:
-        raise InputError(f"threads: expected 0 to {MAX_THREADS}, found {threads!r:.80}")
-    for name, value in (("max_pixels", max_pixels), ("memory_limit", memory_limit)):
-        if value is not None and (type(value) is not int or value < 1):
-            raise InputError(f"{name}: expected None or 1 or more, found {value!r:.80}")
-
-
-def check_picture(image: object) -> Size:
-    """Height and width of a picture; InputError for anything but uint8 H x W x 3."""
-    if (
-        not isinstance(image, np.ndarray)
-        or isinstance(image, np.ma.MaskedArray)
-        or image.dtype != np.uint8
-        or image.ndim != 3
-        or image.shape[2] != 3
-    ):
-        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise InputError(f"image: expected uint8 of height x width x 3, found {found}")
-    return image.shape[0], image.shape[1]
-
-
-def _checked_rows(rows: Iterator[Pixels], size: Size) -> Iterator[Pixels]:
-    """The same rows; InputError for what cannot be them, or where there are more or fewer."""
-    height, width = size
-    found = 0
-    for some in rows:
-        if not isinstance(some, np.ndarray) or some.dtype != np.uint8 or some.shape[1:] != (width, 3):
-            told = f"{some.dtype} {some.shape}" if isinstance(some, np.ndarray) else type(some).__name__
-            raise InputError(f"rows: expected uint8 of n x {width} x 3, found {told}")
-        found += len(some)
-        if found > height:
-            break
-        yield some
-    if found != height:
-        raise InputError(f"rows: expected {height} rows, found {found}")
-
-
-def check_region(stream: Stream, left: int, top: int, width: int, height: int) -> tuple[int, int, int, int]:
-    """A rectangle as Python's integers; InputError unless it has pixels and all are in the picture."""
-    edges = tuple(whole(value) for value in (left, top, width, height))
-    if any(type(value) is not int for value in edges):
-        raise InputError(f"region: expected whole numbers, found {edges!r:.80}")
-    left, top, width, height = edges
-    inside = 0 <= left < left + width <= stream.width and 0 <= top < top + height <= stream.height
-    if not inside:
-        raise InputError(
-            f"region: expected a rectangle inside {stream.width}x{stream.height} pixels, "
-            f"found {left},{top},{width}x{height}",
-            hint="left, top, width and height, in pixels from the top left corner",
-        )
-    return left, top, width, height
-
-
-def _whole_area(stream: Stream) -> Area:
-    return Area(top=0, bottom=padded(stream.height), left=0, right=padded(stream.width))
-
-
-def _check_metadata(**blocks: object) -> None:
-    for name, block in blocks.items():
-        if block is not None and not isinstance(block, bytes):
-            raise InputError(f"{name}: expected bytes or None, found {type(block).__name__}")
-
-
-@contextmanager
-def _memory_for(doing: str, stream: Stream) -> Iterator[None]:
-    """Says what memory did not suffice for, whoever ran out of it: numpy, the coder or an engine."""
-    try:
-        yield
-    except (MemoryError, OutOfMemoryError) as error:
-        smaller = "smaller tiles" if stream.tile else "tiles: tile=1024, --tile 1024"
-        raise OutOfMemoryError(
-            f"{doing} {stream.width}x{stream.height} pixels",
-            hint=f"free some, lower memory_limit (--memory-limit), or take {smaller}",
-        ) from error

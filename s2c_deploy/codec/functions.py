@@ -16,6 +16,7 @@ def encode(
     tile: int = 0,
     icc: bytes | None = None,
     exif: bytes | None = None,
+    effort: int = 0,
     bundle: str | os.PathLike[str] | None = None,
     backend: str = "auto",
     threads: int = 0,
@@ -27,7 +28,7 @@ def encode(
     :meth:`Codec.open`.  Raises InputError, BundleError, EngineError, DependencyError or OutOfMemoryError.
     """
     opening = Opening(bundle=bundle_folder(bundle), backend=backend, threads=threads)
-    return encoder(opening).compress(image, quality, tile=tile, icc=icc, exif=exif)
+    return encoder(opening).compress(image, quality, tile=tile, icc=icc, exif=exif, effort=effort)
 
 
 def decode(

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from s2c_deploy.arrays import FloatArray, Indexes, Symbols
+from s2c_deploy.codec.choice import Choice
 from s2c_deploy.contract import HYPER_STRIDE, LATENT_STRIDE, MEAN_LIMIT, MEAN_STEPS, SCALE_LEVELS, SYMBOL_LIMIT, Z_LIMIT
 from s2c_deploy.entropy.coder import Decoder, Encoder
 from s2c_deploy.errors import BitstreamError, EngineError
@@ -37,9 +38,14 @@ class LatentCoder:
         self._networks = networks
         self._skip_below = bundle.tables.skip_below
 
-    def encode(self, y: FloatArray, z: FloatArray, quality: float, encoder: Encoder) -> FloatArray:
-        """Pushes every symbol of gained latents, 1 x M x h x w and 1 x N x h/4 x w/4; returns y_hat."""
-        return self.walk(self.push_hyper(z, quality, encoder), self.encoding(y, encoder))
+    def encode(
+        self, y: FloatArray, z: FloatArray, quality: float, encoder: Encoder, choice: Choice | None = None
+    ) -> FloatArray:
+        """Pushes every symbol of gained latents, 1 x M x h x w and 1 x N x h/4 x w/4; returns y_hat.
+
+        choice: of symbols of y; by default the nearest are taken.
+        """
+        return self.walk(self.push_hyper(z, quality, encoder), self.encoding(y, encoder, choice))
 
     def decode(self, decoder: Decoder, rows: int, columns: int, quality: float) -> FloatArray:
         """Reads every symbol of a latent whose hyper-latent has these rows and columns; returns y_hat.
@@ -67,11 +73,14 @@ class LatentCoder:
             raise BitstreamError("hyper-latent", expected=f"symbols within {Z_LIMIT}", found=largest)
         return z_symbols
 
-    def encoding(self, y: FloatArray, encoder: Encoder) -> CodePass:
+    def encoding(self, y: FloatArray, encoder: Encoder, choice: Choice | None = None) -> CodePass:
         """Codes a pass of y by rounding it around the means and pushing the symbols."""
 
         def code(start: int, stop: int, parity: int, indexes: Indexes, means: FloatArray) -> Symbols:
-            symbols = _rounded(packed(y[:, start:stop], parity) - means / np.float32(MEAN_STEPS), SYMBOL_LIMIT)
+            values = packed(y[:, start:stop], parity) - means / np.float32(MEAN_STEPS)
+            symbols = _rounded(values, SYMBOL_LIMIT)
+            if choice is not None:
+                symbols = choice(values, symbols, indexes)
             symbols[indexes < self._skip_below] = 0
             encoder.push(symbols, indexes)
             return symbols

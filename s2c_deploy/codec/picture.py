@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 
 from s2c_deploy.arrays import FloatArray, Pixels
-from s2c_deploy.codec.blocks import Area, block_side, padded, steps
+from s2c_deploy.codec.blocks import Area, block_side, bytes_per_pixel, padded, steps
+from s2c_deploy.codec.choice import Choice
 from s2c_deploy.codec.networks import Networks
 from s2c_deploy.codec.prefetch import side_by_side
 from s2c_deploy.codec.sliding import SlidingRows
@@ -23,10 +24,10 @@ from s2c_deploy.lifetime import Lifetime
 from s2c_deploy.runtime.backends import GPU_BACKENDS
 
 Size = tuple[int, int]
-
-
-#: Tiles that are coded at once, at most: each takes some 40 bytes a pixel.
+#: Tiles that are coded at once, at most.
 _MOST_AT_ONCE = 8
+#: A tile's walk takes this part of what a transform takes for as many pixels.
+_OF_A_TRANSFORM = 1 / 3
 
 
 class PictureCoder:
@@ -50,11 +51,11 @@ class PictureCoder:
         self._lifetime, self._memory = lifetime, memory
 
     def encode(
-        self, pixels: SlidingRows[np.uint8], size: Size, tile: int, quality: float
+        self, pixels: SlidingRows[np.uint8], size: Size, tile: int, quality: float, choice: Choice | None = None
     ) -> Iterator[tuple[Encoder, FloatArray]]:
         """Of every tile in the stream's order: an encoder with all its symbols, and y_hat.
 
-        Size is (height, width).  Rows of pixels are taken as they are needed.
+        Size is (height, width).  Rows of pixels are taken as they are needed.  choice: of symbols.
         """
         height, width = size
         side = self._side(size, tile)
@@ -63,18 +64,30 @@ class PictureCoder:
             rows = Area(top=top, bottom=min(top + band, padded(height)), left=0, right=padded(width))
             y = self._transforms.analyze(pixels, rows, size, quality, side)
             parts = tile_grid(width, min(band, height - top), tile)
-            areas = [_area(part).scaled(LATENT_STRIDE) for part in parts]
+            areas = [area_of(part).scaled(LATENT_STRIDE) for part in parts]
             of_tiles = (y[:, :, area.top : area.bottom, area.left : area.right] for area in areas)
-            yield from side_by_side(partial(self._encode, quality), of_tiles, self._workers(len(parts)))
+            yield from side_by_side(
+                partial(self._encode, quality, choice), of_tiles, self._workers(len(parts), parts[0])
+            )
 
-    def _encode(self, quality: float, y: FloatArray) -> tuple[Encoder, FloatArray]:
+    def _encode(self, quality: float, choice: Choice | None, y: FloatArray) -> tuple[Encoder, FloatArray]:
         with self._lifetime.use():
             encoder = self._tiles.encoder()
-            return encoder, self._tiles.encode(np.ascontiguousarray(y), quality, encoder)
+            return encoder, self._tiles.encode(np.ascontiguousarray(y), quality, encoder, choice=choice)
 
-    def _workers(self, tiles: int) -> int:
-        """Threads for some tiles: on a GPU one, where the graphs of a latent are one thread's at a time."""
-        return 1 if self._networks.backend in GPU_BACKENDS else min(tiles, self._networks.threads, _MOST_AT_ONCE)
+    def analyze(self, image: Pixels, stream: Stream) -> FloatArray:
+        """The gained latent of a whole picture, 1 x M x h x w."""
+        size = (stream.height, stream.width)
+        rows = SlidingRows(iter([image]), axis=0)
+        return self._transforms.analyze(rows, whole_area(stream), size, stream.quality, self._side(size, stream.tile))
+
+    def _workers(self, tiles: int, largest: Tile) -> int:
+        """Threads for some tiles: as many as memory has room for; on a GPU one, where the graphs of a latent are one
+        thread's at a time."""
+        if tiles < 2 or self._networks.backend in GPU_BACKENDS:
+            return 1
+        taken = padded(largest.width) * padded(largest.height) * bytes_per_pixel(self._config) * _OF_A_TRANSFORM
+        return max(1, min(tiles, self._networks.threads, _MOST_AT_ONCE, int(self._memory() / taken)))
 
     def needed(self, stream: Stream, area: Area) -> list[list[int]]:
         """The tiles whose latents an area's pixels depend on: their numbers in the stream, row by row."""
@@ -82,12 +95,12 @@ class PictureCoder:
             return [[0]]
         if stream.seamless:
             field = self._networks.field(self._networks.synthesis)
-            whole = _whole(stream).scaled(LATENT_STRIDE)
+            whole = whole_area(stream).scaled(LATENT_STRIDE)
             seen = area.scaled(LATENT_STRIDE).around(field, whole.bottom, whole.right)
-            edges = (LATENT_STRIDE * edge for edge in (seen.top, seen.bottom, seen.left, seen.right))
+            scale = LATENT_STRIDE
         else:
-            edges = (edge for edge in (area.top, area.bottom, area.left, area.right))
-        top, bottom, left, right = edges
+            seen, scale = area, 1
+        top, bottom, left, right = (scale * edge for edge in (seen.top, seen.bottom, seen.left, seen.right))
         columns = -(-stream.width // stream.tile)
         return [
             [row * columns + column for column in range(left // stream.tile, -(-right // stream.tile))]
@@ -96,7 +109,9 @@ class PictureCoder:
 
     def decode(self, stream: Stream, numbers: Sequence[int]) -> Iterator[FloatArray]:
         """y_hat of tiles, in their order, some at a time side by side."""
-        return side_by_side(partial(self._decode, stream), numbers, self._workers(len(numbers)))
+        return side_by_side(
+            partial(self._decode, stream), numbers, self._workers(len(numbers), stream.part(numbers[0]))
+        )
 
     def _decode(self, stream: Stream, number: int) -> FloatArray:
         with self._lifetime.use():
@@ -114,7 +129,7 @@ class PictureCoder:
             return
         size = (stream.height, stream.width)
         side = self._side(size, stream.tile)
-        first = _area(stream.part(tiles[0][0])).scaled(LATENT_STRIDE)
+        first = area_of(stream.part(tiles[0][0])).scaled(LATENT_STRIDE)
         pieces = (self._latent_row(stream, row, remaining) for row in tiles)
         rows = SlidingRows(pieces, axis=2, top=first.top, left=first.left)
         for top, bottom in steps(area.top, area.bottom, side):
@@ -122,9 +137,15 @@ class PictureCoder:
             yield self._transforms.synthesize(rows, band, size, stream.quality, side)
 
     def _latent_row(self, stream: Stream, numbers: list[int], latents: Iterator[FloatArray]) -> FloatArray:
-        """The latents of tiles side by side, as one."""
-        row = [self._checked(next(latents, None), stream.part(number)) for number in numbers]
-        return row[0] if len(row) == 1 else np.concatenate(row, axis=3)
+        """The latents of tiles side by side, as one; of many, only a few are there twice at any time."""
+        if len(numbers) == 1:
+            return self._checked(next(latents, None), stream.part(numbers[0]))
+        areas = [area_of(stream.part(number)).scaled(LATENT_STRIDE) for number in numbers]
+        left, shape = areas[0].left, (areas[0].height, areas[-1].right - areas[0].left)
+        row = np.empty((1, self._config.latent_channels, *shape), np.float32)
+        for number, area in zip(numbers, areas, strict=True):
+            row[..., area.left - left : area.right - left] = self._checked(next(latents, None), stream.part(number))
+        return row
 
     def _bands_of_tiles(
         self, stream: Stream, area: Area, tiles: list[list[int]], latents: Iterator[FloatArray]
@@ -140,10 +161,8 @@ class PictureCoder:
                 y_hat = self._checked(next(latents, None), part)
                 size = (part.height, part.width)
                 inside = Area(top=0, bottom=padded(part.height), left=0, right=padded(part.width))
-                side = self._side(size, 0)
-                pixels = self._transforms.synthesize(
-                    SlidingRows(iter([y_hat]), axis=2), inside, size, stream.quality, side
-                )
+                rows, side = SlidingRows(iter([y_hat]), axis=2), self._side(size, 0)
+                pixels = self._transforms.synthesize(rows, inside, size, stream.quality, side)
                 from_left, to_right = max(part.left, area.left), min(part.left + part.width, right)
                 band[:, from_left - area.left : to_right - area.left] = pixels[
                     top - part.top : bottom - part.top, from_left - part.left : to_right - part.left
@@ -151,7 +170,7 @@ class PictureCoder:
             yield band
 
     def _checked(self, y_hat: object, part: Tile) -> FloatArray:
-        area = _area(part).scaled(LATENT_STRIDE)
+        area = area_of(part).scaled(LATENT_STRIDE)
         wanted = (1, self._config.latent_channels, area.height, area.width)
         if not isinstance(y_hat, np.ndarray) or y_hat.shape != wanted or y_hat.dtype != np.float32:
             found = f"{y_hat.dtype} {y_hat.shape}" if isinstance(y_hat, np.ndarray) else type(y_hat).__name__
@@ -162,7 +181,7 @@ class PictureCoder:
         return block_side(self._config, height=size[0], width=size[1], tiled=bool(tile), memory=self._memory())
 
 
-def _area(part: Tile) -> Area:
+def area_of(part: Tile) -> Area:
     """A tile with its padding.  Tiles begin at multiples of 64."""
     return Area(
         top=part.top,
@@ -172,5 +191,5 @@ def _area(part: Tile) -> Area:
     )
 
 
-def _whole(stream: Stream) -> Area:
+def whole_area(stream: Stream) -> Area:
     return Area(top=0, bottom=padded(stream.height), left=0, right=padded(stream.width))

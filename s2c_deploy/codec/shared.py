@@ -11,7 +11,8 @@ import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from s2c_deploy.codec.codec import Codec, check_options, whole
+from s2c_deploy.codec.checks import check_options, whole
+from s2c_deploy.codec.codec import Codec
 from s2c_deploy.errors import InputError
 from s2c_deploy.formats.finding import BUNDLE_VARIABLE, BundleFinder, choose_bundle
 from s2c_deploy.formats.manifest import MANIFEST

@@ -50,8 +50,14 @@ class SlidingRows(Generic[Value]):
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=self._axis)
 
     def _give_up(self, above: int) -> None:
+        """Whole pieces, and of the next one what is above where that is most of it."""
         while self._held and self._first + self._rows(self._held[0]) <= above:
             self._first += self._rows(self._held.popleft())
+        if self._held and 2 * (above - self._first) > self._rows(self._held[0]):
+            kept = [slice(None)] * self._held[0].ndim
+            kept[self._axis] = slice(above - self._first, None)
+            self._held[0] = self._held[0][tuple(kept)].copy()
+            self._first = above
 
     def _rows(self, piece: npt.NDArray[Value]) -> int:
         return int(piece.shape[self._axis])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from s2c_deploy.arrays import FloatArray
+from s2c_deploy.codec.choice import Choice
 from s2c_deploy.codec.latent import LatentCoder
 from s2c_deploy.codec.networks import Networks
 from s2c_deploy.contract import HYPER_STRIDE
@@ -27,13 +30,29 @@ class TileCoder:
         """An encoder for one tile's symbols."""
         return Encoder(self.tables)
 
-    def encode(self, y: FloatArray, quality: float, encoder: Encoder) -> FloatArray:
-        """Pushes every symbol of a tile's gained latent, and returns y_hat; both are 1 x M x h x w, y_hat in 1/16
-        steps."""
+    def hyper(self, y: FloatArray, quality: float) -> FloatArray:
+        """The gained hyper-latent of a tile's gained latent, 1 x N x h/4 x w/4."""
         hyper_gain = self._gains.at(quality)[1]
         with self._networks.walking:
-            z = self._networks["h_a"]({"y": y, "hyper_gain": hyper_gain})["z"]
-            return self.latents.encode(y, z, quality, encoder)
+            return np.array(self._networks["h_a"]({"y": y, "hyper_gain": hyper_gain})["z"])
+
+    def encode(
+        self,
+        y: FloatArray,
+        quality: float,
+        encoder: Encoder,
+        *,
+        z: FloatArray | None = None,
+        choice: Choice | None = None,
+    ) -> FloatArray:
+        """Pushes every symbol of a tile's gained latent, and returns y_hat; both are 1 x M x h x w, y_hat in 1/16
+        steps.
+
+        z: by default h_a's; choice: of symbols, by default the nearest.
+        """
+        z = self.hyper(y, quality) if z is None else z
+        with self._networks.walking:
+            return self.latents.encode(y, z, quality, encoder, choice)
 
     def finish(self, encoder: Encoder) -> bytes:
         """The payload of what was pushed."""

@@ -194,17 +194,21 @@ class FrequencyTables:
         ``symbols`` and ``indexes`` have the same shape.  Escapes and raw bits count in full, skipped symbols
         count nothing.
         """
-        index = indexes.reshape(-1).astype(np.int64)
+        return float(self.bits(symbols, indexes).sum())
+
+    def bits(self, symbols: npt.NDArray[np.int16], indexes: npt.NDArray[np.uint8]) -> Floats:
+        """As ``ideal_bits``, of every symbol by itself: float64 of the same shape."""
+        index = indexes.astype(np.int64)
         shift = self.shifts[index].astype(np.int64)
         half = (1 << shift) >> 1
-        v = ((symbols.reshape(-1).astype(np.int64) + half) >> shift) - self.centers[index]
+        v = ((symbols.astype(np.int64) + half) >> shift) - self.centers[index]
         number = np.where(v < 0, -2 * v - 1, 2 * v)
         escape = self.sizes[index].astype(np.int64) - 1
         extra = np.maximum(number - escape, -1)
         prefix = np.floor(np.log2(np.maximum(extra + 1, 1)))
         freqs = self.freqs[self.starts[index] + np.minimum(number, escape)]
         bits = PRECISION - np.log2(freqs) + shift + np.where(extra >= 0, 2 * prefix + 1, 0)
-        return float(bits[index >= self.skip_below].sum())
+        return np.where(index >= self.skip_below, bits, 0.0)
 
 
 _ARRAYS: dict[str, Any] = {

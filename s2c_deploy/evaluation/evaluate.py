@@ -15,6 +15,7 @@ import PIL
 
 from s2c_deploy import __version__
 from s2c_deploy.codec.codec import Codec
+from s2c_deploy.codec.search import check_effort
 from s2c_deploy.errors import InputError, OutOfMemoryError
 from s2c_deploy.evaluation.curves import Comparison, Curve, Kind, compare, mean_curve
 from s2c_deploy.evaluation.measure import BundleMethod, Measurement, Method, measure
@@ -39,6 +40,8 @@ class Request:
     bundles: tuple[Path, ...]
     #: From 1 to 8, in steps of 1/32.
     qualities: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
+    #: Each is a curve of its own for every bundle.
+    efforts: tuple[int, ...] = (0,)
     #: Conventional codecs by name.
     against: tuple[str, ...] = ()
     #: Published curves by name.
@@ -156,8 +159,9 @@ def _references(request: Request, dataset: str | None) -> list[Curve]:
 
 
 def _open_bundles(request: Request, stack: ExitStack) -> list[BundleMethod]:
-    if not request.bundles or not request.qualities:
-        raise InputError("expected at least one bundle and one quality")
+    if not request.bundles or not request.qualities or not request.efforts:
+        raise InputError("expected at least one bundle, one quality and one effort")
+    efforts = sorted({check_effort(effort) for effort in request.efforts})
     qualities = tuple(sorted({round_quality(quality) for quality in request.qualities}))
     codecs = [
         stack.enter_context(Codec.open(path, request.backend, threads=request.threads)) for path in request.bundles
@@ -168,11 +172,14 @@ def _open_bundles(request: Request, stack: ExitStack) -> list[BundleMethod]:
         raise InputError("the same bundle twice", hint=f"fingerprints {', '.join(p[:16] for p in prints)}")
     return [
         BundleMethod(
-            name=f"s2c {name}" if names.count(name) == 1 else f"s2c {name} {fingerprint[:8]}",
+            name=(f"s2c {name}" if names.count(name) == 1 else f"s2c {name} {fingerprint[:8]}")
+            + (f" effort {effort}" if effort else ""),
             codec=codec,
             settings=qualities,
+            effort=effort,
         )
         for codec, name, fingerprint in zip(codecs, names, prints, strict=True)
+        for effort in efforts
     ]
 
 

@@ -125,6 +125,8 @@ class BundleMethod:
     name: str
     codec: Codec
     settings: tuple[float, ...]
+    #: As ``Codec.compress`` has it.
+    effort: int = 0
     suffix: str = ".s2c"
 
     @property
@@ -134,15 +136,18 @@ class BundleMethod:
         return (
             f"S2C {bundle.config.name}, fingerprint {bundle.fingerprint.hex()[:16]}, g_s {precision}, "
             f"{self.codec.backend}; quality {', '.join(f'{q:g}' for q in self.settings)}"
+            + (f"; effort {self.effort}" if self.effort else "")
         )
 
     def encode(self, pixels: Pixels, setting: float) -> bytes:
-        return self.codec.compress(pixels, setting)
+        return self.codec.compress(pixels, setting, effort=self.effort)
 
     def decode(self, data: bytes) -> Pixels:
         return self.codec.decompress(data)
 
-    def check(self, pixels: Pixels, setting: float, decoded: Pixels) -> Check:
+    def check(self, pixels: Pixels, setting: float, decoded: Pixels) -> Check | None:
+        if self.effort:  # what was searched for is in the stream only
+            return None
         symbols, indexes = self.codec.symbols(pixels, setting)
         return Check(
             equal=bool(np.array_equal(decoded, self.codec.reconstruct(pixels, setting))),

@@ -65,6 +65,13 @@ class Strips:
             yield strip
 
 
+def is_of_rows(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as one of a format that :func:`open_strips` reads; InputError where it cannot be read."""
+    with open_regular(path) as file:
+        head = file.read(_HEAD)
+    return head.startswith(SIGNATURE) or is_tiff(head) or head[:2] in (b"P5", b"P6")
+
+
 @contextmanager
 def open_strips(path: str | os.PathLike[str], *, max_pixels: int, drop_icc: bool = False) -> Iterator[Strips]:
     """Open a PNG, TIFF, BigTIFF or PPM file of 8-bit grey or RGB, to read its rows before the block ends.

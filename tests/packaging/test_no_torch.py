@@ -21,7 +21,7 @@ from s2c_deploy.entropy import native
 DECODER = ("numpy", "pillow", "typer", "rich", "onnxruntime", "onnx")
 #: What needs torch, by design.
 BENCH_PARTS = ("bench.torch_rows", "bench.reference_pipeline", "bench.compressai_import")
-TORCH_PARTS = ("models", "quantize", "train", "export", "runtime.torch_runner", *BENCH_PARTS)
+TORCH_PARTS = ("models", "quantize", "train", "export", "effort.", "runtime.torch_", *BENCH_PARTS)
 #: What needs another package that a decoder may lack.
 OTHER_PARTS = ("runtime.openvino_", "triton.model", "chunks.numcodecs", "chunks.zarr")
 

@@ -20,7 +20,7 @@ from s2c_deploy.formats.onnx_graph import OPERATORS, OnnxGraph, check_graph
 from s2c_deploy.models.lighter import lighter_start
 from s2c_deploy.presets import CHANNEL_AGGREGATIONS, VARIANTS, synthesis_config
 from s2c_deploy.quantize import exact_model
-from s2c_deploy.runtime.torch_runner import _OPERATORS
+from s2c_deploy.runtime.torch_graph import _OPERATORS
 
 Model = onnx.ModelProto
 

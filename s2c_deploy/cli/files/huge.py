@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from s2c_deploy.cli.files.encoding import Settings
 from s2c_deploy.cli.files.folder_run import Record, record_of
 from s2c_deploy.cli.files.jobs import Job
 from s2c_deploy.cli.output import progress_bar, warn
 from s2c_deploy.contract import MAX_PIXELS
 from s2c_deploy.errors import InputError
 from s2c_deploy.files import atomic_write, check_still_free
-from s2c_deploy.host import free_memory
+from s2c_deploy.host import free_memory, return_freed_arrays
 
 if TYPE_CHECKING:
     from s2c_deploy.codec.codec import Codec
@@ -26,22 +26,24 @@ Item = TypeVar("Item")
 _WHOLE = 6
 
 
-def needs_strips(pixels: int, memory_limit: int | None) -> bool:
-    """Whether a picture is too large to be held: for the default of --max-pixels, or for the memory there is."""
-    limit = 3 * free_memory() // 4 if memory_limit is None else memory_limit
-    return pixels > MAX_PIXELS or pixels * _WHOLE > limit
+def is_read_in_strips(source: Path, pixels: int, tile: int, *, max_pixels: int | None, memory: int | None) -> bool:
+    """Whether a picture file is too large to be held: for the memory there is, or for the default of --max-pixels."""
+    from s2c_deploy.pictures.strips_reading import is_of_rows
+
+    if max_pixels is None and pixels > MAX_PIXELS:
+        return True
+    return bool(tile) and not _fits(pixels, memory) and is_of_rows(source)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Of ``compress``, for every picture."""
+def is_written_in_strips(target: Path, pixels: int, *, memory: int | None) -> bool:
+    """Whether a stream's picture is too large to be held before it is written, in a format that can be written so."""
+    from s2c_deploy.pictures.strips_writing import STRIP_SUFFIXES
 
-    quality: float
-    tile: int
-    #: None: what a stream can hold, since memory does not depend on it.
-    max_pixels: int | None
-    drop_icc: bool
-    strip_metadata: bool
+    return (pixels > MAX_PIXELS or not _fits(pixels, memory)) and target.suffix.lower() in STRIP_SUFFIXES
+
+
+def _fits(pixels: int, memory: int | None) -> bool:
+    return pixels * _WHOLE <= (3 * free_memory() // 4 if memory is None else memory)
 
 
 def compress_in_strips(codec: Codec, job: Job, settings: Settings) -> Record:
@@ -59,6 +61,12 @@ def compress_in_strips(codec: Codec, job: Job, settings: Settings) -> Record:
         raise InputError(
             f"{job.source_name} is too large to be coded in one piece", hint="code it in tiles: --tile 1024"
         )
+    if settings.effort or settings.target is not None:
+        raise InputError(
+            f"{job.source_name} does not fit into memory, which --effort and targets need",
+            hint="leave them out, or raise --memory-limit and --max-pixels",
+        )
+    return_freed_arrays()
     started = time.perf_counter()
     most = MAX_SIDE**2 if settings.max_pixels is None else settings.max_pixels
     with open_strips(job.source, max_pixels=most, drop_icc=settings.drop_icc) as picture:
@@ -85,10 +93,10 @@ def compress_in_strips(codec: Codec, job: Job, settings: Settings) -> Record:
 
 def decompress_in_strips(codec: Codec, job: Job, stream: Stream, size: int, *, strip_metadata: bool) -> Record:
     """A stream of so many bytes to a picture file, written from the top down."""
-    from s2c_deploy.pictures.strips_writing import check_strip_suffix, write_strips
+    from s2c_deploy.pictures.strips_writing import write_strips
 
     assert job.target is not None
-    check_strip_suffix(job.target.suffix)
+    return_freed_arrays()
     started = time.perf_counter()
     bands = _counted(
         codec.decompress_rows(stream), len, stream.height, "rows", doing=f"decompressing {job.source_name}"
