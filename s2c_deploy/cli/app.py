@@ -22,6 +22,7 @@ from s2c_deploy.cli import (
     train,
     triton,
     verify,
+    web,
 )
 from s2c_deploy.cli.output import say
 from s2c_deploy.cli.process.starting import with_numpy
@@ -38,6 +39,7 @@ app.command("export")(export.export)
 app.command("build")(build.build)
 app.add_typer(engines.engines, name="engines")
 app.command("triton")(triton.triton)
+app.command("web")(web.web)
 app.command("compress")(compress.compress)
 app.command("decompress")(decompress.decompress)
 app.add_typer(batch.batch, name="batch")
