@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
 PHOTO = export/photographs/kodim23.png
 
-.PHONY: demo test test-kernels test-ray check lint fuzz reproduce-cards wheel docs clean
+.PHONY: demo test test-kernels test-ray check lint fuzz reproduce-cards wheel web docs clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/s2c-deploy export --variant conv --force
@@ -64,6 +64,26 @@ EXPORTER = $(shell find $(patsubst %,s2c_deploy/%,export quantize models formats
 $(DEFAULT_BUNDLE)/manifest.json: export/conv/recipe.toml export/conv/weights.safetensors $(EXPORTER) | $(VENV)/.installed-demo
 	$(BIN)/s2c-deploy export --variant conv --precision float32 --out $(DEFAULT_BUNDLE) --force
 
+# The decoder for browsers and its page, into web/dist: needs Node from 20.19 on and npm.  A page wants a bundle beside it
+# (docs/browser.md).  The entropy coder is compiled to WebAssembly by the C compiler that the package ziglang brings.
+WEB_SOURCES = web/index.html $(wildcard web/*.ts web/*.json) $(shell find web/src web/scripts -type f)
+web: web/dist/site/index.html
+
+web/dist/site/index.html: web/node_modules/.package-lock.json web/src/decoder/coder_module.ts $(WEB_SOURCES)
+	cd web && npm run --silent build
+	touch $@
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund
+	touch $@
+
+web/src/decoder/coder_module.ts: web/scripts/coder.mjs $(wildcard native/src/*.[ch] native/include/*.h) | $(VENV)/.installed-web
+	cd web && PYTHON="$(abspath $(BIN)/python)" npm run --silent coder
+
+$(VENV)/.installed-web: | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'ziglang>=0.14'
+	touch $@
+
 # The documentation's site, into build/site; a link to nowhere fails.
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -105,4 +125,4 @@ $(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist engines/*-*
+	rm -rf $(VENV) build dist engines/*-* web/dist web/node_modules web/src/decoder/coder_module.ts

@@ -1,0 +1,76 @@
+// Decodes in the page, in a headless Chromium: node page.mjs CHROMIUM URL FOLDER < steps.json > found.json
+// A step is the name of a stream in FOLDER to drop into the page; what the page shows then is printed.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const FLAGS = [
+  ...["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"],
+  ...["--disable-component-update", "--disable-sync"],
+];
+
+const [executablePath, url, folder] = process.argv.slice(2);
+const { streams, screenshots } = JSON.parse(readFileSync(0, "utf8"));
+const profile = mkdtempSync(join(tmpdir(), "s2c-chromium-"));
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath,
+  headless: true,
+  args: FLAGS,
+  viewport: { width: 1280, height: 860 },
+});
+try {
+  const page = await context.newPage();
+  const [requests, errors] = [[], []];
+  page.on("request", (request) => requests.push(request.url()));
+  page.on("pageerror", (error) => errors.push(String(error)));
+  page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+  const state = (wanted) => page.waitForFunction((states) => states.includes(document.body.dataset.state), wanted, { timeout: 240_000 });
+  await page.goto(url);
+  await state(["ready", "error"]);
+  const found = [];
+  for (const name of streams) {
+    await page.setInputFiles("#file", join(folder, name));
+    await page.waitForFunction((text) => document.body.innerText.includes(text), name);
+    await state(["done", "error"]);
+    found.push(await page.evaluate(shown));
+  }
+  for (const [file, width, height] of screenshots ?? []) {
+    await page.setViewportSize({ width, height });
+    await page.screenshot({ path: file, fullPage: true });
+  }
+  const title = await page.title();
+  const sample = page.locator("#samples button").first();
+  if (await sample.count()) {
+    await sample.click();
+    await page.waitForFunction(() => document.body.dataset.state === "decoding" || document.body.dataset.state === "done");
+    await state(["done", "error"]);
+    found.push(await page.evaluate(shown));
+  }
+  writeFileSync(1, JSON.stringify({ title, found, requests, errors }));
+} finally {
+  await context.close();
+  rmSync(profile, { recursive: true, force: true });
+}
+
+/** In the page: what it says, and the picture's pixels, RGB in base64. */
+async function shown() {
+  const [error, result] = ["error", "result"].map((id) => document.getElementById(id));
+  const canvas = document.getElementById("picture");
+  const facts = document.getElementById("facts");
+  let pixels = null;
+  if (!result.hidden) {
+    for (let wait = 0; wait < 200 && facts.children[7].textContent === "…"; wait++)
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let text = "";
+    for (let i = 0; i < data.length; i++) if (i % 4 < 3) text += String.fromCharCode(data[i]);
+    pixels = btoa(text);
+  }
+  return {
+    error: error.hidden ? null : error.textContent,
+    status: document.getElementById("status").textContent,
+    facts: Array.from(facts.children, (child) => child.textContent),
+    pixels,
+  };
+}
