@@ -17,26 +17,26 @@ export interface EngineOptions {
   /** URLs of onnxruntime-web's `ort-wasm-simd-threaded.wasm` and `.mjs`; by default those of the installed package. */
   readonly wasm?: string;
   readonly mjs?: string;
-  /** More than one needs a page that is cross-origin isolated. */
+  /** More than one needs a page that is cross-origin isolated; Node has one. */
   readonly threads?: number;
 }
 
 /** The engine of a page or process is set up once: later options have no effect on it. */
 export function setUpEngine(options: EngineOptions): void {
   const { wasm } = ort.env;
-  wasm.numThreads = options.threads ?? 1;
+  wasm.numThreads = nodeModule("node:fs") ? 1 : (options.threads ?? 1);
   wasm.proxy = false;
   ort.env.logLevel = "error";
-  const paths = { wasm: options.wasm ?? installed(), mjs: options.mjs };
-  if (paths.wasm) wasm.wasmPaths = paths.mjs ? { wasm: paths.wasm, mjs: paths.mjs } : { wasm: paths.wasm };
+  if (options.wasm) wasm.wasmPaths = options.mjs ? { wasm: options.wasm, mjs: options.mjs } : { wasm: options.wasm };
+  else wasm.wasmBinary ??= installed();
 }
 
-/** In Node, the package's own file; a bundler finds it by itself. */
-function installed(): string | undefined {
+/** In Node, the package's own file, which the library would try to fetch; in browsers a bundler finds it. */
+function installed(): ArrayBuffer | undefined {
   const module = nodeModule("node:module");
-  if (!module || typeof document !== "undefined") return undefined;
+  if (!module) return undefined;
   const path = module.createRequire(import.meta.url).resolve("onnxruntime-web/ort-wasm-simd-threaded.wasm");
-  return nodeModule("node:url").pathToFileURL(path).href;
+  return Uint8Array.from(nodeModule("node:fs").readFileSync(path)).buffer;
 }
 
 export class Graph {
