@@ -100,7 +100,7 @@ describeWithPython("what must not be opened", () => {
       await expect(open((m) => delete m.graphs.h_s)).rejects.toThrow("expected h_s, found");
       await expect(open((m) => delete m.files["h_s.onnx"])).rejects.toThrow("h_s: file: expected h_s.onnx, listed");
       await expect(open((m) => (m.graphs.g_s.exact = true))).rejects.toThrow(S2CError);
-      await expect(open((m) => (m.model.latent_channels = 1))).rejects.toThrow("enough for 5 groups");
+      await expect(open((m) => (m.model.latent_channels = 1))).rejects.toThrow("inverse_gain: expected float32 8x1, found");
       const schema = name === "web" ? "web_schema" : "schema_version";
       await expect(open((m) => (m[schema] = 3))).rejects.toThrow(`${schema}: expected a whole number of 1 to`);
       await expect(S2C.open("", { readFile: async () => new TextEncoder().encode("{") })).rejects.toThrow("JSON");

@@ -1,6 +1,6 @@
 // Decodes in the page, in a headless Chromium: node page.mjs CHROMIUM URL FOLDER < steps.json > found.json
 // A step is the name of a stream in FOLDER to drop into the page; what the page shows then is printed.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
@@ -39,7 +39,6 @@ try {
     await page.setViewportSize({ width, height });
     await page.screenshot({ path: file, fullPage: true });
   }
-  const title = await page.title();
   const sample = page.locator("#samples button").first();
   if (await sample.count()) {
     await sample.click();
@@ -47,7 +46,7 @@ try {
     await state(["done", "error"]);
     found.push(await page.evaluate(shown));
   }
-  writeFileSync(1, JSON.stringify({ title, found, requests, errors }));
+  process.stdout.write(JSON.stringify({ found, requests, errors }));
 } finally {
   await context.close();
   rmSync(profile, { recursive: true, force: true });
