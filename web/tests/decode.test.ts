@@ -43,6 +43,16 @@ for (const name of BUNDLES)
       }
     });
 
+    it("gives these pixels in blocks of any size, too", async () => {
+      for (const blockPixels of [1, 128 * 128]) {
+        const { stream, pixels } = cases().pictures[0]!;
+        const [whole, found] = [await codec.decode(file(stream)), await codec.decode(file(stream), { blockPixels })];
+        const largest = found.data.reduce((most, level, i) => Math.max(most, Math.abs(level - whole.data[i]!)), 0);
+        expect(largest).toBeLessThanOrEqual(1);
+        expect((found.data.length * 3) / 4).toBe(file(pixels).length);
+      }
+    });
+
     it("gives an error, and no picture, for streams that must not decode", async () => {
       for (const [stream, message] of Object.entries(cases().refused))
         await expect(codec.decode(file(stream)), stream).rejects.toThrow(message);

@@ -25,6 +25,11 @@ export interface OpenOptions extends EngineOptions {
 export interface DecodeOptions {
   /** Larger pictures, padding to multiples of 64 counted, are refused.  By default 2^24. */
   readonly maxPixels?: number;
+  /**
+   * Larger pictures are drawn in blocks of so many pixels, where the bundle says how far its g_s looks.  By default
+   * 2^19: some 330 MB of memory with S2C-Conv `small`.
+   */
+  readonly blockPixels?: number;
   /** Called once, when the picture is ready. */
   readonly onTimes?: (times: Times) => void;
 }
@@ -45,6 +50,7 @@ export interface Times {
 export type Picture = Canvas | ImageData;
 
 const MAX_PIXELS = 2 ** 24;
+const BLOCK_PIXELS = 2 ** 19;
 
 export class S2C {
   readonly name: string;
@@ -154,7 +160,8 @@ export class S2C {
     const canvas = { data: new Uint8ClampedArray(width * height * 4), width, height };
     const inverseGain = { shape: [1, this.#manifest.latent, 1, 1], data: this.#tables.inverseGain(stream.quality) };
     const graph = this.#graphs.get(this.#synthesis)!;
-    const synthesis = { graph, field: this.#manifest.graphs[this.#synthesis]!.field, inverseGain };
+    const { field } = this.#manifest.graphs[this.#synthesis]!;
+    const synthesis = { graph, field, inverseGain, blockPixels: options.blockPixels ?? BLOCK_PIXELS };
     let drawing = 0;
     const drawn = async (y_hat: Tensor, at: { left: number; top: number; width: number; height: number }) => {
       const begun = performance.now();

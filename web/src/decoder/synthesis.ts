@@ -4,8 +4,6 @@ import { EngineError } from "./errors.js";
 import type { Graph, Tensor } from "./graphs.js";
 import type { Field } from "./manifest.js";
 
-/** Side of blocks in positions of the latent: 512 pixels, some 230 MB of memory with S2C-Conv `small`. */
-const BLOCK = 32;
 
 /** Positions of a latent. */
 interface Area {
@@ -27,12 +25,14 @@ export interface Synthesis {
   readonly field: Field | null;
   /** 1 x M x 1 x 1, of the stream's quality. */
   readonly inverseGain: Tensor;
+  /** Pixels that g_s is run over at once, what is around a block not counted. */
+  readonly blockPixels: number;
 }
 
 /** Draws a latent with its upper left corner at a place of the picture; what is padding is cut off. */
 export async function draw(synthesis: Synthesis, y_hat: Tensor, canvas: Canvas, place: { left: number; top: number; width: number; height: number }) {
   const [, , height, width] = y_hat.shape as [number, number, number, number];
-  for (const block of blocks(height, width, synthesis.field)) {
+  for (const block of blocks(height, width, synthesis)) {
     const seen = synthesis.field ? around(block, synthesis.field, height, width) : block;
     const inputs = { y_hat: crop(y_hat, seen), inverse_gain: synthesis.inverseGain };
     const { x_hat } = await synthesis.graph.run(inputs);
@@ -47,17 +47,19 @@ export async function draw(synthesis: Synthesis, y_hat: Tensor, canvas: Canvas, 
   }
 }
 
-/** In blocks of about the same size; all of it where nobody knows how far g_s looks. */
-function* blocks(height: number, width: number, field: Field | null): Generator<Area> {
-  const [rows, columns] = [height, width].map((side) => (field ? cuts(side) : [0, side]));
+/** All of it where it is small enough, or nobody knows how far g_s looks; else squares, about. */
+function* blocks(height: number, width: number, { field, blockPixels }: Synthesis): Generator<Area> {
+  const whole = field === null || 256 * height * width <= blockPixels;
+  const most = 4 * Math.max(1, Math.floor(Math.sqrt(blockPixels) / 64));
+  const [rows, columns] = [height, width].map((side) => (whole ? [0, side] : cuts(side, most)));
   for (let i = 0; i + 1 < rows!.length; i++)
     for (let j = 0; j + 1 < columns!.length; j++)
       yield { top: rows![i]!, bottom: rows![i + 1]!, left: columns![j]!, right: columns![j + 1]! };
 }
 
-/** Multiples of 4 positions, which a picture is padded to. */
-function cuts(side: number): number[] {
-  const count = Math.ceil(side / BLOCK);
+/** In pieces of about the same length, multiples of 4 positions, which a picture is padded to. */
+function cuts(side: number, most: number): number[] {
+  const count = Math.ceil(side / most);
   return Array.from({ length: count + 1 }, (_, k) => Math.floor(((side / 4) * k) / count) * 4);
 }
 
