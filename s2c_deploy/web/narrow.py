@@ -1,7 +1,7 @@
 """Graphs with their weights in fewer bytes: narrow initializers, and a few nodes behind them that make them float32.
 
-Engines compute these nodes once, when they load a graph, so that it runs as before.  Wider numbers lie in planes, all
-high bytes before all low ones: compressors do better on planes than on bytes that take turns.
+Engines compute these nodes once, when they load a graph, so that it runs as before.  Integers of more than 8 bits lie
+in two planes, all high bytes before all low ones: compressors do better on planes than on bytes that take turns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 #: Smaller arrays are left as they are: the nodes cost as much.
 _FEWEST = 256
-_LARGEST_FLOAT16 = 65504
+#: The high plane's largest is 127.
+_LARGEST_INTEGER, _LARGEST_FLOAT16 = 127 * 256 + 127, 65504
 
 
 class _Writer:
@@ -41,61 +42,50 @@ class _Writer:
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output))
         return output
 
-    def cast(self, source: str, output: str, kind: str = "FLOAT") -> str:
+    def cast(self, source: str, output: str) -> str:
         from onnx import TensorProto, helper
 
         self.node("Cast", [source], output)
-        self.nodes[-1].attribute.append(helper.make_attribute("to", getattr(TensorProto, kind)))
+        self.nodes[-1].attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
         return output
 
 
 def narrow_integers(model: bytes) -> bytes:
-    """An exact graph whose weights are int8 where they fit, else planes of their high and low bytes:
-    w = 256 high + low.
+    """An exact graph whose weights are int8 where they fit, else two planes of int8: w = 256 high + low.
 
-    Weights that are no integers within 16 bits stay float32.
+    Weights that are no such integers stay float32.
     """
     return _rewritten(model, _write_integers)
 
 
 def halve_floats(model: bytes) -> bytes:
-    """A float graph with its kernels and matrices rounded to float16, to nearest even; vectors stay float32.
-
-    They lie in planes: the low byte counts steps from the number that has the same high byte and 0 below, and both are
-    looked up by the high byte.
-    """
+    """A float graph with its kernels and matrices rounded to float16, to nearest even; vectors stay float32."""
     return _rewritten(model, _write_halves)
 
 
 def _write_integers(writer: _Writer, name: str, weight: Array) -> bool:
     whole = np.rint(weight)
-    if weight.size < _FEWEST or not np.array_equal(whole, weight) or float(np.abs(whole).max()) >= 2**15:
+    if weight.size < _FEWEST or not np.array_equal(whole, weight) or float(np.abs(whole).max()) > _LARGEST_INTEGER:
         return False
-    integers = whole.astype(np.int16)
-    if int(integers.min()) >= -(2**7) and int(integers.max()) < 2**7:
-        writer.cast(writer.weight(f"{name}.int8", integers.astype(np.int8)), name)
+    # Rounded and not cut: the high bytes of most weights are then 0, whatever their sign, and the low ones small.
+    high = np.floor((whole + 128) / 256)
+    low = whole - 256 * high
+    if not high.any():
+        writer.cast(writer.weight(f"{name}.int8", low.astype(np.int8)), name)
         return True
-    high = writer.cast(writer.weight(f"{name}.high", (integers >> 8).astype(np.int8)), f"{name}.high.cast")
-    low = writer.cast(writer.weight(f"{name}.low", (integers & 255).astype(np.uint8)), f"{name}.low.cast")
-    scaled = writer.node("Mul", [high, writer.weight("plane", np.array(256, np.float32))], f"{name}.high.scaled")
-    writer.node("Add", [scaled, low], name)
+    high_plane, low_plane = (
+        writer.cast(writer.weight(f"{name}.{part}", plane.astype(np.int8)), f"{name}.{part}.cast")
+        for part, plane in (("high", high), ("low", low))
+    )
+    scaled = writer.node("Mul", [high_plane, writer.weight("plane", np.array(256, np.float32))], f"{name}.scaled")
+    writer.node("Add", [scaled, low_plane], name)
     return True
 
 
 def _write_halves(writer: _Writer, name: str, weight: Array) -> bool:
     if weight.size < _FEWEST or weight.ndim < 2 or float(np.abs(weight).max()) > _LARGEST_FLOAT16:
         return False
-    bits = np.ascontiguousarray(weight, np.float32).astype(np.float16).view(np.uint16)
-    highs = np.arange(256, dtype=np.uint16) << 8
-    highs[highs & 0x7C00 == 0x7C00] = 0  # no weight's: infinities, and what is no number
-    starts, nexts = (pattern.view(np.float16).astype(np.float32) for pattern in (highs, highs + np.uint16(1)))
-    high = writer.cast(writer.weight(f"{name}.high", (bits >> 8).astype(np.uint8)), f"{name}.high.cast", "INT32")
-    low = writer.cast(writer.weight(f"{name}.low", (bits & 255).astype(np.uint8)), f"{name}.low.cast")
-    start, step = (
-        writer.node("Gather", [writer.weight(f"half.{part}", table), high], f"{name}.{part}")
-        for part, table in (("start", starts), ("step", nexts - starts))
-    )
-    writer.node("Add", [start, writer.node("Mul", [step, low], f"{name}.above")], name)
+    writer.cast(writer.weight(f"{name}.float16", weight.astype(np.float16)), name)
     return True
 
 

@@ -32,8 +32,8 @@ function answered(answer: Answer): void {
       status.textContent = `Opening the bundle … ${megabytes(answer.bytes)} of ${megabytes(answer.total)}`;
       break;
     case "open":
-      bundle = `${answer.name}, opened in ${seconds(answer.milliseconds)}`;
-      status.textContent = asked.id ? decoding() : `Ready: ${bundle}.`;
+      bundle = answer.name;
+      status.textContent = asked.id ? decoding() : `Ready: ${bundle}, opened in ${seconds(answer.milliseconds)}.`;
       document.body.dataset.state = "ready";
       break;
     case "failed":
