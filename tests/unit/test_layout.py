@@ -75,7 +75,18 @@ def test_a_cycle_is_found() -> None:
 
 def test_what_a_decoder_needs_imports_no_training() -> None:
     for name, found in graph().items():
-        decoding = {"codec", "formats", "entropy", "runtime", "tensorrt", "pictures", "pillow", "chunks", "batch"}
+        decoding = {
+            "codec",
+            "formats",
+            "entropy",
+            "runtime",
+            "tensorrt",
+            "pictures",
+            "pillow",
+            "chunks",
+            "batch",
+            "web",
+        }
         if name.split(".")[0] in decoding:
             assert not {to.split(".")[0] for to in found} & TORCH, name
         if name.split(".")[0] == "runtime":

@@ -74,7 +74,7 @@ interface Header {
 
 function readHeader(data: Uint8Array, view: DataView): Header {
   if (MAGIC.some((byte, place) => data[place] !== byte))
-    bad("magic", hexadecimal(Uint8Array.from(MAGIC)), hexadecimal(data.subarray(0, 4)) || "nothing");
+    bad("magic", hexadecimal(Uint8Array.from(MAGIC)), `${hexadecimal(data.subarray(0, 4)) || "nothing"}: this is no .s2c file`);
   if (data.length > 4 && data[4] !== 1) bad("version", 1, data[4]!);
   if (data.length < HEADER) bad("header", `${HEADER} bytes`, `${data.length} bytes`);
   const flags = view.getUint8(5);
