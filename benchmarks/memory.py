@@ -23,7 +23,7 @@ CASES = {
     "graphs open": None,
     "768x512": ((768, 512), 0),
     "2048x2048": ((2048, 2048), 0),
-    "2048x2048 in tiles of 512": ((2048, 2048), 512),
+    "2048x2048 in blocks": ((2048, 2048), 512),
 }
 #: VmHWM, not getrusage: the latter's peak begins at that of the process that started this one.
 _DECODE = """
