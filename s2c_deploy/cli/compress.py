@@ -66,10 +66,15 @@ def compress(
         int, typer.Option(help="0 to 9: how long to look for fewer bits; from 2 on needs PyTorch, and much time.")
     ] = 0,
     target_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="The best quality of at most so many bytes, as 20K.")
+        str | None,
+        typer.Option(metavar="SIZE", help="The best quality of at most so many bytes, as 20K.", show_default="none"),
     ] = None,
-    target_bpp: Annotated[float | None, typer.Option(help="The best quality of at most so many bits a pixel.")] = None,
-    target_psnr: Annotated[float | None, typer.Option(help="The quality nearest to a PSNR in dB.")] = None,
+    target_bpp: Annotated[
+        float | None, typer.Option(help="The best quality of at most so many bits a pixel.", show_default="none")
+    ] = None,
+    target_psnr: Annotated[
+        float | None, typer.Option(help="The quality nearest to a PSNR in dB.", show_default="none")
+    ] = None,
     bundle: BundleOption = None,
     backend: BackendOption = "auto",
     threads: ThreadsOption = 0,

@@ -40,14 +40,14 @@ def test_an_effort(run: Run, here: Pixels, bundle_path: Path) -> None:
 
 
 def test_targets(run: Run, here: Pixels) -> None:
-    result = run("compress", "a.png", "a.s2c", "--target-size", "1K", "--json")
+    result = run("compress", "a.png", "a.s2c", "--target-size", "400", "--json")
     assert json.loads(result.out)["quality"] == parse(Path("a.s2c").read_bytes()).quality
-    assert 900 < Path("a.s2c").stat().st_size <= 1024
-    assert run("compress", "a.png", "b.s2c", "--target-bpp", 1).code == 0
-    assert 0.9 < Path("b.s2c").stat().st_size * 8 / 7000 <= 1
+    assert 340 < Path("a.s2c").stat().st_size <= 400
+    assert run("compress", "a.png", "b.s2c", "--target-bpp", 0.4).code == 0
+    assert 0.33 < Path("b.s2c").stat().st_size * 8 / 7000 <= 0.4
     assert run("compress", "a.png", "c.s2c", "--target-psnr", 38).code == 0
     assert run("decompress", "c.s2c", "c.png").code == 0
-    assert psnr(here, np.asarray(Pil.open("c.png"))) == pytest.approx(38, abs=0.05)
+    assert psnr(here, np.asarray(Pil.open("c.png"))) == pytest.approx(38, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -268,7 +268,8 @@ def test_trailing_bytes(tail: bytes) -> None:
     [
         (build(b"a", b"b", version=0), "version", 0),
         (build(b"a", b"b", version=2), "version", 2),
-        (build(b"a", b"b", flags=4), "flags", "0x04"),
+        (build(b"a", b"b", flags=8), "flags", "0x08"),
+        (build(b"a", width=1, height=1, flags=4), "flags", "one tile"),
         (build(b"a", b"b", flags=0x83), "flags", "0x83"),
         (build(b"a", b"b", model=0x41), "variant", 4),
         (build(b"a", b"b", model=0x15), "preset", 5),
