@@ -73,6 +73,7 @@ class Codec:
         self._networks = networks
         self._lifetime = Lifetime("codec")
         self._tiles = TileCoder(bundle, networks) if tiles is None else tiles
+        self._latents, self._tables = self._tiles.latents, self._tiles.tables
         self._pictures = PictureCoder(
             bundle,
             networks,
