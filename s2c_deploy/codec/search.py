@@ -63,9 +63,9 @@ class Searcher:
         self, stream: Stream, image: Pixels, effort: int, search: Search
     ) -> Iterator[tuple[Encoder, FloatArray]]:
         """As ``PictureCoder.encode``, of a described stream."""
+        refiner = self._refiner()
         from s2c_deploy.effort.refine import STEPS
 
-        refiner = self._refiner()
         quality, size = stream.quality, (stream.height, stream.width)
         y = self._pictures.analyze(image, stream)
         # What g_s will see of tiles that are not coded yet: as good a guess as any.

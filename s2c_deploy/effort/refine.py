@@ -1,9 +1,9 @@
 """Latents of one picture refined by gradient: fewer bits and less error for the decoder as it is.
 
 Symbols are rounded softly at first and hard in the end: at random between their two neighbours, by odds that sharpen as
-the temperature falls (stochastic Gumbel annealing, Yang, Bamler, Mandt, arXiv 2006.04240).  What counts is the real
-cost, lmbda 255^2 MSE and the bits of the tables, of symbols as they will be coded: the best latents by it are kept, and
-those that were there to begin with are among them.
+the temperature falls (stochastic Gumbel annealing, Yang, Bamler, Mandt, arXiv 2006.04240).  What counts is the cost of
+symbols as they will be coded, lmbda 255^2 MSE and the bits of the Gaussians that the tables are made of: the best
+latents by it are kept, and those that were there to begin with are among them.
 """
 
 from __future__ import annotations

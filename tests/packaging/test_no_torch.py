@@ -146,6 +146,23 @@ print(codec.backend, "torch" in sys.modules)
         )
 
 
+def test_refinement_names_its_extra(site: Path, bundle_path: Path) -> None:
+    """Effort 1 needs no PyTorch; the next one says what to install."""
+    code = """
+import numpy as np
+from s2c_deploy import Codec
+from s2c_deploy.errors import DependencyError
+picture = np.full((64, 64, 3), 99, np.uint8)
+with Codec.open(sys.argv[1], threads=1) as codec:
+    codec.decompress(codec.compress(picture, effort=1))
+    try:
+        codec.compress(picture, effort=2)
+    except DependencyError as error:
+        print(error)
+"""
+    assert run(site, code, bundle_path) == "torch is not installed (pip install 's2c-deploy[effort]')\n"
+
+
 def test_a_missing_engine_names_its_extra(site: Path, bundle_path: Path) -> None:
     code = """
 from s2c_deploy import Codec
