@@ -7,6 +7,13 @@ from __future__ import annotations
 
 #: Side to which pictures are padded: the hyper-latent is at 1/64.
 ALIGNMENT = 64
+
+
+def padded(side: int) -> int:
+    """A side of a picture in whole units of 64."""
+    return -(-side // ALIGNMENT) * ALIGNMENT
+
+
 #: Pixels per side of a latent and of a hyper-latent.
 LATENT_STRIDE, HYPER_STRIDE = 16, 64
 

@@ -52,6 +52,11 @@ def free_memory() -> int:
     return max(free, 0)
 
 
+def memory_to_take() -> int:
+    """Bytes that one program takes unless it is told otherwise: three quarters of what is free."""
+    return 3 * free_memory() // 4
+
+
 def return_freed_arrays() -> None:
     """From now on the C library gives freed blocks of 1 MiB and more back to the system at once, where it would keep
     up to 32 MiB each: for long work on large arrays, whose peak is what counts.  Does nothing without glibc."""

@@ -17,7 +17,7 @@ from s2c_deploy.errors import BundleError, S2CError
 from s2c_deploy.failure import as_failure
 from s2c_deploy.files import MAX_BYTES
 from s2c_deploy.formats.bitstream import Stream, parse
-from s2c_deploy.host import free_memory, usable_processors
+from s2c_deploy.host import memory_to_take, usable_processors
 from s2c_deploy.image import Image, decode_image, encode_image
 
 #: Bytes of a picture's file.
@@ -127,7 +127,7 @@ def failed(task: Task, error: S2CError, *, worker: str | None = None, seconds: f
 
 def _share_of_memory(request: Request) -> int:
     """What a worker's transforms may take where as many work as there are processors for."""
-    return 3 * free_memory() // 4 // max(1, usable_processors() // max(1, request.threads))
+    return memory_to_take() // max(1, usable_processors() // max(1, request.threads))
 
 
 def _open_writer(request: Request, fingerprint: str) -> Codec:

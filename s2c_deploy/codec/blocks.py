@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from s2c_deploy.contract import ALIGNMENT
+from s2c_deploy.contract import ALIGNMENT, padded
 from s2c_deploy.formats.receptive_field import ReceptiveField
 from s2c_deploy.presets import ModelConfig
 
@@ -40,6 +40,11 @@ class Area:
     def width(self) -> int:
         return self.right - self.left
 
+    @classmethod
+    def whole(cls, height: int, width: int) -> Area:
+        """A picture of so many pixels, with its padding."""
+        return cls(top=0, bottom=padded(height), left=0, right=padded(width))
+
     def scaled(self, stride: int) -> Area:
         """In positions of something that is ``stride`` times as coarse; sides are multiples of it."""
         edges = (self.top, self.bottom, self.left, self.right)
@@ -60,11 +65,6 @@ class Area:
         return Area(top=top, bottom=bottom, left=left, right=right)
 
 
-def padded(side: int) -> int:
-    """A side of a picture in whole units of 64."""
-    return -(-side // ALIGNMENT) * ALIGNMENT
-
-
 def bytes_per_pixel(config: ModelConfig) -> float:
     """Of memory that g_a or g_s takes."""
     return _BYTES_PER_CHANNEL * config.widths[0]
@@ -73,8 +73,8 @@ def bytes_per_pixel(config: ModelConfig) -> float:
 def block_side(config: ModelConfig, *, height: int, width: int, tiled: bool, memory: int) -> int:
     """The side of blocks for a picture: its longer one where it is run in one block.
 
-    A picture without tiles is run whole where three quarters of what its transform takes are within ``memory``, in
-    bytes; one with tiles in blocks that need no more than half of it, or the smallest there are.
+    A picture without tiles is run whole where what its transform takes is within ``memory``, in bytes.  Others are run
+    in the largest blocks that need no more than half of it, or the smallest there are.
     """
     rows, columns = padded(height), padded(width)
     per_pixel = bytes_per_pixel(config)

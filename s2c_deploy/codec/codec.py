@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from s2c_deploy.arrays import FloatArray, Indexes, Pixels, Symbols
-from s2c_deploy.codec.blocks import Area, padded
+from s2c_deploy.codec.blocks import Area
 from s2c_deploy.codec.checks import (
     check_metadata,
     check_options,
@@ -36,7 +36,7 @@ from s2c_deploy.codec.search import GRADIENT, Search, Searcher, check_effort, ch
 from s2c_deploy.codec.sliding import SlidingRows
 from s2c_deploy.codec.tiles import TileCoder
 from s2c_deploy.codec.transforms import Transforms
-from s2c_deploy.contract import ALIGNMENT
+from s2c_deploy.contract import ALIGNMENT, padded
 from s2c_deploy.entropy.coder import Encoder
 from s2c_deploy.errors import BitstreamError, BundleError, InputError
 from s2c_deploy.formats.bitstream import (
@@ -49,7 +49,7 @@ from s2c_deploy.formats.bitstream import (
     tile_count,
 )
 from s2c_deploy.formats.bundle import Bundle, graph_names, open_bundle
-from s2c_deploy.host import free_memory
+from s2c_deploy.host import memory_to_take
 from s2c_deploy.lifetime import Lifetime
 from s2c_deploy.presets import FULL
 
@@ -80,7 +80,7 @@ class Codec:
             self._tiles,
             Transforms(bundle, networks) if transforms is None else transforms,
             lifetime=self._lifetime,
-            memory=lambda: 3 * free_memory() // 4 if memory_limit is None else memory_limit,
+            memory=lambda: memory_to_take() if memory_limit is None else memory_limit,
         )
         self._searcher = Searcher(bundle, networks, self._tiles, self._pictures)
         self._max_pixels = max_pixels

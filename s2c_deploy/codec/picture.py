@@ -8,14 +8,14 @@ from functools import partial
 import numpy as np
 
 from s2c_deploy.arrays import FloatArray, Pixels
-from s2c_deploy.codec.blocks import Area, block_side, bytes_per_pixel, padded, steps
+from s2c_deploy.codec.blocks import Area, block_side, bytes_per_pixel, steps
 from s2c_deploy.codec.choice import Choice
 from s2c_deploy.codec.networks import Networks
 from s2c_deploy.codec.prefetch import side_by_side
 from s2c_deploy.codec.sliding import SlidingRows
 from s2c_deploy.codec.tiles import TileCoder
 from s2c_deploy.codec.transforms import Transforms
-from s2c_deploy.contract import LATENT_STRIDE
+from s2c_deploy.contract import LATENT_STRIDE, padded
 from s2c_deploy.entropy.coder import Encoder
 from s2c_deploy.errors import InputError
 from s2c_deploy.formats.bitstream import Stream, Tile, tile_grid
@@ -160,7 +160,7 @@ class PictureCoder:
                 part = stream.part(number)
                 y_hat = self._checked(next(latents, None), part)
                 size = (part.height, part.width)
-                inside = Area(top=0, bottom=padded(part.height), left=0, right=padded(part.width))
+                inside = Area.whole(*size)
                 rows, side = SlidingRows(iter([y_hat]), axis=2), self._side(size, 0)
                 pixels = self._transforms.synthesize(rows, inside, size, stream.quality, side)
                 from_left, to_right = max(part.left, area.left), min(part.left + part.width, right)
@@ -192,4 +192,5 @@ def area_of(part: Tile) -> Area:
 
 
 def whole_area(stream: Stream) -> Area:
-    return Area(top=0, bottom=padded(stream.height), left=0, right=padded(stream.width))
+    """A stream's picture."""
+    return Area.whole(stream.height, stream.width)

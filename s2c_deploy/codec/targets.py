@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 from s2c_deploy.arrays import Pixels
 from s2c_deploy.codec.codec import Codec
@@ -44,51 +45,59 @@ class Hit:
     search: Search
 
 
+def compress_as(codec: Codec, image: Pixels, quality: float, request: Request, search: Search) -> Hit:
+    """The stream of a quality."""
+    search.steps, search.before, search.after = 0, 0, 0
+    data = codec.compress(
+        image,
+        quality,
+        tile=request.tile,
+        icc=request.icc,
+        exif=request.exif,
+        effort=request.effort,
+        search=search,
+    )
+    return Hit(data=data, quality=quality, search=search)
+
+
 def compress_to_size(codec: Codec, image: Pixels, size: int, request: Request, search: Search) -> Hit:
     """The best quality whose stream has at most ``size`` bytes, its profile and EXIF among them.
 
     InputError where quality 1 has more.
     """
-
-    def fits(step: int) -> bool:
-        return len(_plain(codec, image, step, request)) <= size
-
-    step = _last_true(fits)
+    plain = _without_refinement(codec, image, request)
+    step = _last_true(lambda k: len(plain(k)) <= size)
     if step < 0:
-        least = len(_plain(codec, image, 0, request))
         raise InputError(
-            f"target: expected at least {least} bytes, which quality 1 has, found {size}",
+            f"target: expected at least {len(plain(0))} bytes, which quality 1 has, found {size}",
             hint="ask for more, or leave EXIF out: --strip-metadata",
         )
+    if request.effort < GRADIENT:
+        return Hit(data=plain(step), quality=step_quality(step), search=search)
     best: Hit | None = None
     for _ in range(_TRIES + 1):
-        hit = _refined(codec, image, step, request, search)
+        hit = compress_as(codec, image, step_quality(step), request, search)
         if len(hit.data) <= size and (best is None or hit.quality > best.quality):
             best = hit
         # Refinement leaves room, as a rule: what it saved is worth some steps.
         more = math.floor(_STEPS_PER_OCTAVE * math.log2(size / len(hit.data)))
         further = min(max(step + more, 0), _LAST)
-        if request.effort < GRADIENT or further == step or (best is not None and step_quality(further) <= best.quality):
+        if further == step or (best is not None and step_quality(further) <= best.quality):
             break
         step = further
-    return best if best is not None else _refined_below(codec, image, step, size, request, search)
-
-
-def _refined_below(codec: Codec, image: Pixels, step: int, size: int, request: Request, search: Search) -> Hit:
-    """From a step that has too many bytes down to one that has not; without refinement, if need be."""
+    if best is not None:
+        return best
     for lower in (step - 4, step - 16):
-        if lower >= 0 and len((hit := _refined(codec, image, lower, request, search)).data) <= size:
+        if lower >= 0 and len((hit := compress_as(codec, image, step_quality(lower), request, search)).data) <= size:
             return hit
-    lower = _last_true(lambda k: len(_plain(codec, image, k, request)) <= size)
-    return Hit(data=_plain(codec, image, lower, request), quality=step_quality(lower), search=search)
+    step = _last_true(lambda k: len(plain(k)) <= size)
+    return Hit(data=plain(step), quality=step_quality(step), search=search)
 
 
 def compress_to_psnr(codec: Codec, image: Pixels, decibels: float, request: Request, search: Search) -> Hit:
     """The quality whose picture is nearest to a PSNR in dB.  InputError where quality 8 is below it, or 1 above."""
-
-    def reached(step: int) -> float:
-        return psnr(image, codec.decompress(_plain(codec, image, step, request)))
-
+    plain = _without_refinement(codec, image, request)
+    reached = cache(lambda step: psnr(image, codec.decompress(plain(step))))
     below = _last_true(lambda step: reached(step) < decibels)
     if below == _LAST:
         raise InputError(f"target: expected at most {reached(_LAST):.2f} dB, which quality 8 has, found {decibels:g}")
@@ -97,18 +106,26 @@ def compress_to_psnr(codec: Codec, image: Pixels, decibels: float, request: Requ
         raise InputError(f"target: expected at least {reached(0):.2f} dB, which quality 1 has, found {decibels:g}")
     if below >= 0 and decibels - reached(below) < reached(step) - decibels:
         step = below
+    if request.effort < GRADIENT:
+        return Hit(data=plain(step), quality=step_quality(step), search=search)
     best: tuple[float, Hit] | None = None
     for _ in range(_TRIES + 1):
-        hit = _refined(codec, image, step, request, search)
+        hit = compress_as(codec, image, step_quality(step), request, search)
         found = psnr(image, codec.decompress(hit.data))
         if best is None or abs(found - decibels) < best[0]:
             best = abs(found - decibels), hit
         further = min(max(step + round(_STEPS_PER_DECIBEL * (decibels - found)), 0), _LAST)
-        if request.effort < GRADIENT or further == step:
+        if further == step:
             break
         step = further
     assert best is not None
     return best[1]
+
+
+def _without_refinement(codec: Codec, image: Pixels, request: Request) -> Callable[[int], bytes]:
+    """Streams by step of quality, each made once."""
+    quick = replace(request, effort=min(request.effort, GRADIENT - 1))
+    return cache(lambda step: compress_as(codec, image, step_quality(step), quick, Search()).data)
 
 
 def _last_true(holds: Callable[[int], bool]) -> int:
@@ -119,25 +136,3 @@ def _last_true(holds: Callable[[int], bool]) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low
-
-
-def _plain(codec: Codec, image: Pixels, step: int, request: Request) -> bytes:
-    """Without refinement."""
-    effort = min(request.effort, GRADIENT - 1)
-    return codec.compress(
-        image, step_quality(step), tile=request.tile, icc=request.icc, exif=request.exif, effort=effort
-    )
-
-
-def _refined(codec: Codec, image: Pixels, step: int, request: Request, search: Search) -> Hit:
-    search.steps, search.before, search.after = 0, 0, 0
-    data = codec.compress(
-        image,
-        step_quality(step),
-        tile=request.tile,
-        icc=request.icc,
-        exif=request.exif,
-        effort=request.effort,
-        search=search,
-    )
-    return Hit(data=data, quality=step_quality(step), search=search)

@@ -7,10 +7,10 @@ from typing import cast
 import numpy as np
 
 from s2c_deploy.arrays import FloatArray, Pixels
-from s2c_deploy.codec.blocks import Area, blocks, padded
+from s2c_deploy.codec.blocks import Area, blocks
 from s2c_deploy.codec.networks import Networks
 from s2c_deploy.codec.sliding import SlidingRows
-from s2c_deploy.contract import LATENT_STRIDE
+from s2c_deploy.contract import LATENT_STRIDE, padded
 from s2c_deploy.errors import EngineError
 from s2c_deploy.formats.bundle import Bundle
 from s2c_deploy.runtime.runner import PIXELS
@@ -28,7 +28,7 @@ class Transforms:
     ) -> FloatArray:
         """The gained latent of an area, float32 1 x M x h x w, of a picture of ``size`` (height, width)."""
         gain = self._gains.at(quality)[0]
-        whole = _whole(size)
+        whole = Area.whole(*size)
         y = np.empty((1, self._channels, area.height // LATENT_STRIDE, area.width // LATENT_STRIDE), np.float32)
         for block in blocks(area, side):
             seen = block if block == whole else block.around(self._networks.field("g_a"), whole.bottom, whole.right)
@@ -47,7 +47,7 @@ class Transforms:
         """The pixels of an area, as far as the picture goes; the latent's rows and columns begin with the picture's."""
         graph = self._networks.synthesis
         inverse_gain = self._gains.at(quality)[2]
-        whole = _whole(size).scaled(LATENT_STRIDE)
+        whole = Area.whole(*size).scaled(LATENT_STRIDE)
         image = np.empty((min(area.bottom, size[0]) - area.top, min(area.right, size[1]) - area.left, 3), np.uint8)
         for block in blocks(area, side):
             seen = wanted = block.scaled(LATENT_STRIDE)
@@ -61,10 +61,6 @@ class Transforms:
             with self._networks.drawing:
                 target[:] = _pixels(self._networks[graph](inputs), corner, target.shape)
         return image
-
-
-def _whole(size: tuple[int, int]) -> Area:
-    return Area(top=0, bottom=padded(size[0]), left=0, right=padded(size[1]))
 
 
 def _pixels(outputs: dict[str, FloatArray], corner: tuple[int, int], shape: tuple[int, ...]) -> Pixels:

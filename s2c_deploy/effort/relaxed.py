@@ -17,10 +17,10 @@ from torch import Tensor
 from s2c_deploy.arrays import FloatArray
 from s2c_deploy.contract import MEAN_STEPS, SYMBOL_LIMIT, Z_LIMIT
 from s2c_deploy.formats.bundle import Bundle
+from s2c_deploy.models.entropy_model import pack_anchors, pack_nonanchors, unpack
+from s2c_deploy.models.model import bits_at
 from s2c_deploy.runtime.torch_graph import TorchGraph
 
-#: A symbol less likely than this costs no more.
-_LEAST_LIKELY = 1e-9
 #: Rounds values, or nearly so; the result has a gradient.
 Quantize = Callable[[Tensor], Tensor]
 
@@ -55,16 +55,16 @@ class RelaxedDecoder:
         """
         z_indexes = torch.from_numpy(self._gains.at(quality)[3].astype(np.int64)).reshape(1, -1, 1, 1)
         z_hat = quantize(z).clamp(-Z_LIMIT, Z_LIMIT) * (z_indexes >= self._tables.skip_below)
-        bits = [self._bits(z_hat, self._scales[z_indexes]) * (z_indexes >= self._tables.skip_below)]
+        bits = [bits_at(z_hat.abs(), self._scales[z_indexes]) * (z_indexes >= self._tables.skip_below)]
         hyper = self._graphs["h_s"]({"z_hat": z_hat})["hyper"]
         groups: list[Tensor] = []
         for k, target in enumerate(torch.split(y, list(self._config.groups), 1)):
             inputs = {"hyper": hyper} | ({"y_prev": torch.cat(groups, 1)} if groups else {})
             out = self._graphs[f"context_{k}_anchor"](inputs)
-            anchors = self._coded(packed(target, 0), out, quantize, bits)
-            current = placed(anchors, torch.zeros_like(anchors))
+            anchors = self._coded(pack_anchors(target), out, quantize, bits)
+            current = unpack(anchors, torch.zeros_like(anchors))
             out = self._graphs[f"context_{k}_nonanchor"]({"features": out["features"], "y_cur": current})
-            groups.append(placed(anchors, self._coded(packed(target, 1), out, quantize, bits)))
+            groups.append(unpack(anchors, self._coded(pack_nonanchors(target), out, quantize, bits)))
         return Relaxed(y_hat=torch.cat(groups, 1), bits=torch.stack([part.sum() for part in bits]).sum())
 
     def synthesize(self, y_hat: Tensor, quality: float) -> Tensor:
@@ -77,28 +77,8 @@ class RelaxedDecoder:
         indexes, means = out["indexes"], out["means"]
         kept = indexes.detach() >= self._tables.skip_below
         symbols = quantize(y - means / MEAN_STEPS).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT) * kept
-        bits.append(self._bits(symbols, torch.exp(self._first + self._step * indexes)) * kept)
+        bits.append(bits_at(symbols.abs(), torch.exp(self._first + self._step * indexes)) * kept)
         return MEAN_STEPS * symbols + means
-
-    @staticmethod
-    def _bits(symbols: Tensor, scale: Tensor) -> Tensor:
-        """-log2 of a Gaussian's mass in half a step around."""
-        distance, width = symbols.abs(), scale * math.sqrt(2)
-        upper, lower = torch.erfc((distance - 0.5) / width), torch.erfc((distance + 0.5) / width)
-        return -torch.log2((0.5 * (upper - lower)).clamp_min(_LEAST_LIKELY))
-
-
-def packed(y: Tensor, parity: int) -> Tensor:
-    """Positions whose row + column has this parity, 1 x C x h x w to 1 x C x h x w/2: even rows' above odd rows'."""
-    return torch.cat((y[:, :, 0::2, parity::2], y[:, :, 1::2, 1 - parity :: 2]), dim=2)
-
-
-def placed(anchors: Tensor, others: Tensor) -> Tensor:
-    """The inverse of ``packed``, of both parities."""
-    half = anchors.shape[2] // 2
-    even = torch.stack((anchors[:, :, :half], others[:, :, :half]), dim=-1).flatten(-2)
-    odd = torch.stack((others[:, :, half:], anchors[:, :, half:]), dim=-1).flatten(-2)
-    return torch.stack((even, odd), dim=3).flatten(2, 3)
 
 
 def as_array(tensor: Tensor) -> FloatArray:

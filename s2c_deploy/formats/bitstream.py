@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
-from s2c_deploy.contract import MAX_PIXELS, MAX_TILE_PIXELS
+from s2c_deploy.contract import MAX_PIXELS, MAX_TILE_PIXELS, padded
 from s2c_deploy.entropy.native import crc32c
 from s2c_deploy.errors import BitstreamError, InputError
 
@@ -89,7 +89,7 @@ def check_size(
     come and go, and by default only its tiles count.
     """
     most, most_of_tile = (MAX_PIXELS, MAX_TILE_PIXELS) if max_pixels is None else (max_pixels, max_pixels)
-    sides = [-(-side // TILE_UNIT) * TILE_UNIT for side in (width, height)]
+    sides = [padded(width), padded(height)]
     pixels = sides[0] * sides[1]
     tile_pixels = min(sides[0], tile or sides[0]) * min(sides[1], tile or sides[1])
     found = f"{width}x{height}, with its padding {sides[0]}x{sides[1]}"
@@ -99,6 +99,20 @@ def check_size(
     if tile_pixels > most_of_tile:
         return f"at most {most_of_tile} pixels a tile", found, f"code it in tiles (--tile 1024), or {raised}"
     return None
+
+
+def refuse_large(width: int, height: int, tile: int, max_pixels: int | None) -> None:
+    """BitstreamError for a stream's picture that :func:`check_size` finds too large."""
+    if (problem := check_size(width, height, tile, max_pixels)) is not None:
+        expected, found, hint = problem
+        raise BitstreamError("dimensions", expected=expected, found=found, hint=hint)
+
+
+def check_file_size(expected: int, found: int) -> None:
+    """BitstreamError unless a file has as many bytes as its section table says."""
+    if expected != found:
+        hint = "the file was cut short" if expected > found else "something was appended to the file"
+        raise BitstreamError("file size", expected=f"{expected} bytes", found=f"{found} bytes", hint=hint)
 
 
 def _grid_size(width: int, height: int, tile: int) -> tuple[int, int]:
@@ -119,13 +133,17 @@ def tile_grid(width: int, height: int, tile: int) -> list[Tile]:
     :class:`InputError` for sides outside 1..65535 and for a tile size that is not a multiple of 64.
     """
     _check_grid(width, height, tile)
+    columns, rows = _grid_size(width, height, tile)
+    return [tile_at(width, height, tile, number) for number in range(columns * rows)]
+
+
+def tile_at(width: int, height: int, tile: int, number: int) -> Tile:
+    """One of :func:`tile_grid`, by its number there."""
     if not tile:
-        return [Tile(left=0, top=0, width=width, height=height)]
-    return [
-        Tile(left=left, top=top, width=min(tile, width - left), height=min(tile, height - top))
-        for top in range(0, height, tile)
-        for left in range(0, width, tile)
-    ]
+        return Tile(left=0, top=0, width=width, height=height)
+    row, column = divmod(number, -(-width // tile))
+    left, top = column * tile, row * tile
+    return Tile(left=left, top=top, width=min(tile, width - left), height=min(tile, height - top))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,13 +170,7 @@ class Stream:
 
     def part(self, number: int) -> Tile:
         """Where a tile lies, by its number in ``tiles``."""
-        if not self.tile:
-            return Tile(left=0, top=0, width=self.width, height=self.height)
-        row, column = divmod(number, -(-self.width // self.tile))
-        left, top = column * self.tile, row * self.tile
-        return Tile(
-            left=left, top=top, width=min(self.tile, self.width - left), height=min(self.tile, self.height - top)
-        )
+        return tile_at(self.width, self.height, self.tile, number)
 
     def __post_init__(self) -> None:
         expected = tile_count(self.width, self.height, self.tile)
@@ -244,9 +256,7 @@ def parse(data: bytes, *, max_pixels: int | None = None) -> Stream:
     header = read_header(view)
     header.check_table(view)
     variant, preset, quality = read_model(header.model, header.step)
-    if (problem := check_size(header.width, header.height, header.tile, max_pixels)) is not None:
-        expected, found, hint = problem
-        raise BitstreamError("dimensions", expected=expected, found=found, hint=hint)
+    refuse_large(header.width, header.height, header.tile, max_pixels)
     names = [*header.metadata, *(f"tile {index}" for index in range(header.tiles))]
     sections = dict(zip(names, _read_sections(view, names, header.table_end), strict=True))
     return Stream(
@@ -355,10 +365,7 @@ def _read_sections(view: memoryview, names: list[str], table_end: int) -> list[b
     for name, (length, _) in zip(names, entries, strict=True):
         if name in ("icc", "exif"):
             check_metadata_size(name, length)
-    end = start + sum(length for length, _ in entries)
-    if end != len(view):
-        hint = "the file was cut short" if end > len(view) else "something was appended to the file"
-        raise BitstreamError("file size", expected=f"{end} bytes", found=f"{len(view)} bytes", hint=hint)
+    check_file_size(start + sum(length for length, _ in entries), len(view))
     sections = []
     for name, (length, crc) in zip(names, entries, strict=True):
         part = view[start : start + length]

@@ -16,8 +16,9 @@ from s2c_deploy.formats.bitstream import (
     MAX_SECTION,
     Stream,
     check_crc,
-    check_size,
+    check_file_size,
     pack_head,
+    refuse_large,
     stream_metadata,
 )
 from s2c_deploy.formats.head import Head, read_head, read_up_to
@@ -32,12 +33,8 @@ def open_stream(file: BinaryIO, *, max_pixels: int | None = None) -> Stream:
     """
     file.seek(0)
     head = read_head(file)
-    if (problem := check_size(head.width, head.height, head.tile, max_pixels)) is not None:
-        expected, found, hint = problem
-        raise BitstreamError("dimensions", expected=expected, found=found, hint=hint)
-    if (size := file.seek(0, io.SEEK_END)) != head.size:
-        hint = "the file was cut short" if head.size > size else "something was appended to the file"
-        raise BitstreamError("file size", expected=f"{head.size} bytes", found=f"{size} bytes", hint=hint)
+    refuse_large(head.width, head.height, head.tile, max_pixels)
+    check_file_size(head.size, file.seek(0, io.SEEK_END))
     return Stream(
         width=head.width,
         height=head.height,

@@ -61,7 +61,7 @@ def ste_round(x: Tensor) -> Tensor:
 
 def gaussian_bits(v: Tensor, index: Tensor) -> Tensor:
     """-log2 of the mass of N(0, sigma_index) in [v - 1/2, v + 1/2]; float32, element by element."""
-    return _bits_at(v.float().abs(), _sigma(index))
+    return bits_at(v.float().abs(), _sigma(index))
 
 
 def training_bits(v: Tensor, index: Tensor) -> Tensor:
@@ -74,14 +74,15 @@ def training_bits(v: Tensor, index: Tensor) -> Tensor:
     sigma = _sigma(index)
     v = v.float().abs()
     excess = torch.log(((v - 0.5) / (_TAIL * sigma)).clamp_min(1))
-    return _bits_at(torch.minimum(v, 0.5 + _TAIL * sigma), sigma) + _TAIL**2 / math.log(2) * excess
+    return bits_at(torch.minimum(v, 0.5 + _TAIL * sigma), sigma) + _TAIL**2 / math.log(2) * excess
 
 
 def _sigma(index: Tensor) -> Tensor:
     return SCALE_MIN * torch.exp(index.float() * SCALE_STEP)
 
 
-def _bits_at(distance: Tensor, sigma: Tensor) -> Tensor:
+def bits_at(distance: Tensor, sigma: Tensor) -> Tensor:
+    """-log2 of a Gaussian's mass in half a step around a distance from its mean; float32, element by element."""
     upper = torch.special.erfc((distance - 0.5) / (sigma * math.sqrt(2)))
     lower = torch.special.erfc((distance + 0.5) / (sigma * math.sqrt(2)))
     return -torch.log2((0.5 * (upper - lower)).clamp_min(_LIKELIHOOD_FLOOR))

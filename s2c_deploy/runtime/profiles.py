@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from s2c_deploy.contract import ALIGNMENT, HYPER_STRIDE, LATENT_STRIDE, MAX_PIXELS
+from s2c_deploy.contract import ALIGNMENT, HYPER_STRIDE, LATENT_STRIDE, MAX_PIXELS, padded
 from s2c_deploy.errors import InputError
 
 Size = tuple[int, int]
@@ -79,5 +79,5 @@ def _size(text: str, whole: str) -> Size:
     match = re.fullmatch(r"\s*(\d{1,6})x(\d{1,6})\s*", text)
     if match is None:
         raise InputError(f"profile: expected WIDTHxHEIGHT, found {text!r} in {whole!r}")
-    width, height = (-(-int(side) // ALIGNMENT) * ALIGNMENT for side in match.groups())
+    width, height = (padded(int(side)) for side in match.groups())
     return width, height

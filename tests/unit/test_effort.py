@@ -18,10 +18,11 @@ from s2c_deploy.codec.codec import Codec
 from s2c_deploy.codec.search import MAX_EFFORT, Search, check_effort
 from s2c_deploy.codec.targets import Request, compress_to_psnr, compress_to_size
 from s2c_deploy.effort.refine import STEPS, Refiner, annealed
-from s2c_deploy.effort.relaxed import RelaxedDecoder, packed, placed
+from s2c_deploy.effort.relaxed import RelaxedDecoder
 from s2c_deploy.errors import InputError
 from s2c_deploy.formats.bitstream import parse
 from s2c_deploy.metrics import psnr
+from s2c_deploy.models.entropy_model import pack_anchors, pack_nonanchors, unpack
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +121,8 @@ def test_gradients_pass_the_integer_networks(relaxed: RelaxedDecoder, codec: Cod
 
 def test_packing() -> None:
     y = torch.arange(48.0).reshape(1, 2, 4, 6)
-    assert packed(y, 0)[0, 0].tolist() == [[0, 2, 4], [12, 14, 16], [7, 9, 11], [19, 21, 23]]
-    torch.testing.assert_close(placed(packed(y, 0), packed(y, 1)), y)
+    assert pack_anchors(y)[0, 0].tolist() == [[0, 2, 4], [12, 14, 16], [7, 9, 11], [19, 21, 23]]
+    torch.testing.assert_close(unpack(pack_anchors(y), pack_nonanchors(y)), y)
 
 
 # --- the search

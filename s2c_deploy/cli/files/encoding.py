@@ -67,7 +67,7 @@ def encode(codec: Codec, job: Job, image: Image, settings: Settings) -> tuple[by
     Ctrl-C during a search leaves no stream: one that ends early would be another than the same command's.
     """
     from s2c_deploy.codec.search import GRADIENT, Search
-    from s2c_deploy.codec.targets import Request, compress_to_psnr, compress_to_size
+    from s2c_deploy.codec.targets import Request, compress_as, compress_to_psnr, compress_to_size
 
     searching = settings.effort >= GRADIENT
     with progress_bar(f"searching {job.source_name}", 100, hidden=not searching, unit="%") as advance:
@@ -79,28 +79,14 @@ def encode(codec: Codec, job: Job, image: Image, settings: Settings) -> tuple[by
         request = Request(tile=settings.tile, icc=image.icc, exif=image.exif, effort=settings.effort)
         target = settings.target
         if target is None:
-            data, quality = _plain(codec, image, settings, search), settings.quality
+            hit = compress_as(codec, image.pixels, settings.quality, request, search)
         elif target.kind == "decibels":
             hit = compress_to_psnr(codec, image.pixels, target.value, request, search)
-            data, quality = hit.data, hit.quality
         else:
             bytes_a_unit = 1 if target.kind == "bytes" else image.width * image.height / 8
             hit = compress_to_size(codec, image.pixels, int(target.value * bytes_a_unit), request, search)
-            data, quality = hit.data, hit.quality
-    record: dict[str, Any] = {"quality": quality} if target is not None else {}
+    record: dict[str, Any] = {"quality": hit.quality} if target is not None else {}
     if searching:
         cost = {"before": round(search.before), "after": round(search.after)}
         record["search"] = {"effort": settings.effort, "steps": search.steps, "cost_in_bits": cost}
-    return data, record
-
-
-def _plain(codec: Codec, image: Image, settings: Settings, search: Any) -> bytes:
-    return codec.compress(
-        image.pixels,
-        settings.quality,
-        tile=settings.tile,
-        icc=image.icc,
-        exif=image.exif,
-        effort=settings.effort,
-        search=search,
-    )
+    return hit.data, record

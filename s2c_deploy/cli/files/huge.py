@@ -15,7 +15,7 @@ from s2c_deploy.cli.output import progress_bar, warn
 from s2c_deploy.contract import MAX_PIXELS
 from s2c_deploy.errors import InputError
 from s2c_deploy.files import atomic_write, check_still_free
-from s2c_deploy.host import free_memory, return_freed_arrays
+from s2c_deploy.host import memory_to_take, return_freed_arrays
 
 if TYPE_CHECKING:
     from s2c_deploy.codec.codec import Codec
@@ -43,7 +43,7 @@ def is_written_in_strips(target: Path, pixels: int, *, memory: int | None) -> bo
 
 
 def _fits(pixels: int, memory: int | None) -> bool:
-    return pixels * _WHOLE <= (3 * free_memory() // 4 if memory is None else memory)
+    return pixels * _WHOLE <= (memory_to_take() if memory is None else memory)
 
 
 def compress_in_strips(codec: Codec, job: Job, settings: Settings) -> Record:
