@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
+# A thread for each of the two processes: where OpenMP's are more than processors, they wait for each other, ten times as long.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
 PHOTO = export/photographs/kodim23.png
 
 .PHONY: demo test test-kernels test-ray check lint fuzz reproduce-cards wheel web docs clean

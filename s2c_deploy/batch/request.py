@@ -32,6 +32,8 @@ class Request:
     quality: float = 4.0
     #: Side in pixels, or 0.
     tile: int = 0
+    #: 0 to 9, as ``Codec.compress`` has it.
+    effort: int = 0
     #: CSS colour, or None.
     background: str | None = None
     strip_metadata: bool = False
@@ -59,6 +61,8 @@ def settings_of(request: Request, source: str, fingerprint: str | None) -> dict[
     settings: dict[str, object] = {"operation": request.operation, "source": source}
     if request.operation != "decompress":
         settings |= {"quality": request.quality, "tile": request.tile}
+        # Tables of before there were efforts go on.
+        settings |= {"effort": request.effort} if request.effort else {}
     if request.operation == "compress":
         settings |= {"background": request.background, "drop_icc": request.drop_icc}
     else:

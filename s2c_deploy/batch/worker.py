@@ -105,7 +105,9 @@ class Worker:
         asked = self._request
         assert self._writer is not None
         exif = None if asked.strip_metadata else image.exif
-        data = self._writer.compress(image.pixels, asked.quality, tile=asked.tile, icc=image.icc, exif=exif)
+        data = self._writer.compress(
+            image.pixels, asked.quality, tile=asked.tile, icc=image.icc, exif=exif, effort=asked.effort
+        )
         return _Made(data=data, width=image.width, height=image.height, stream_bytes=len(data))
 
     def close(self) -> None:

@@ -68,10 +68,10 @@ class ModuleNetworks(TimedNetworks):
     def untimed(self, graph: str) -> Runner:
         if graph not in FLOAT_GRAPHS:
             return TorchRunner(
-                self._bundle.read_graph(graph), threads=self._threads, channels_last=self._way.channels_last
+                self._bundle.read_graph(graph), threads=self.engine_threads, channels_last=self._way.channels_last
             )
-        if self._threads:
-            torch.set_num_threads(self._threads)
+        if self.engine_threads:
+            torch.set_num_threads(self.engine_threads)
         return ModuleRunner(graph, getattr(self._model, graph), self._way)
 
 

@@ -12,6 +12,7 @@ from s2c_deploy.cli.options import (
     BackendOption,
     BackgroundOption,
     BundleOption,
+    EffortOption,
     FollowLinksOption,
     ForceOption,
     JsonOption,
@@ -77,6 +78,7 @@ def compress(
     threads: ThreadsOption = 1,
     ray: RayOption = None,
     tile: TileOption = 0,
+    effort: EffortOption = 0,
     background: BackgroundOption = None,
     strip_metadata: StripOption = False,
     drop_icc: Annotated[
@@ -107,6 +109,7 @@ def compress(
         threads=threads,
         quality=quality,
         tile=tile,
+        effort=effort,
         background=background,
         strip_metadata=strip_metadata,
         drop_icc=drop_icc,
@@ -175,6 +178,7 @@ def transcode(
     threads: ThreadsOption = 1,
     ray: RayOption = None,
     tile: TileOption = 0,
+    effort: EffortOption = 0,
     synthesis: SynthesisOption = FULL,
     precision: PrecisionOption = "auto",
     strip_metadata: StripOption = False,
@@ -200,6 +204,7 @@ def transcode(
         threads=threads,
         quality=quality,
         tile=tile,
+        effort=effort,
         synthesis=synthesis,
         precision=precision,
         strip_metadata=strip_metadata,
@@ -228,11 +233,13 @@ def _run(request: Request, workers: int | None, ray: str | None, as_json: bool) 
 
 def _check_options(request: Request, ray: str | None) -> None:
     """InputError for what would else fail at the first file."""
+    from s2c_deploy.codec.search import check_effort
     from s2c_deploy.formats.bitstream import tile_grid
     from s2c_deploy.runtime import choose_backend
     from s2c_deploy.runtime.backends import BACKENDS
 
     tile_grid(1, 1, request.tile)
+    check_effort(request.effort)
     check_precision(request.precision)
     if ray is None:
         choose_backend(request.backend)

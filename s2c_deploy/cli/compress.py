@@ -27,6 +27,7 @@ from s2c_deploy.cli.options import (
     BackendOption,
     BackgroundOption,
     BundleOption,
+    EffortOption,
     FollowLinksOption,
     ForceOption,
     JsonOption,
@@ -62,9 +63,7 @@ def compress(
         float | None,
         typer.Option("--quality", "-q", help="1 (small) to 8 (good), in steps of 1/32.", show_default="4"),
     ] = None,
-    effort: Annotated[
-        int, typer.Option(help="0 to 9: how long to look for fewer bits; from 2 on needs PyTorch, and much time.")
-    ] = 0,
+    effort: EffortOption = 0,
     target_size: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="The best quality of at most so many bytes, as 20K.", show_default="none"),

@@ -20,6 +20,9 @@ WEIGHTS, PHOTOGRAPHS = Path("export"), Path("export/photographs")
 DEFAULT_BUNDLE = "$S2C_BUNDLE, else the one under ./engines, in the user's data folder or in the wheel"
 
 BundleOption = Annotated[Path | None, typer.Option(help="Bundle folder.", show_default=DEFAULT_BUNDLE)]
+EffortOption = Annotated[
+    int, typer.Option(help="0 to 9: how long to look for fewer bits; from 2 on needs PyTorch, and much time.")
+]
 BundleArgument = Annotated[Path | None, typer.Argument(help="Bundle folder.", show_default=DEFAULT_BUNDLE)]
 ImagesOption = Annotated[
     Path | None, typer.Option(help="Folder of pictures.", show_default=f"{PHOTOGRAPHS}, else the wheel's photograph")

@@ -81,7 +81,8 @@ class Networks:
         #: The graph of g_s.
         self.synthesis = bundle.synthesis_graph(synthesis)
         self.backend = choose_for(bundle, backend)
-        self._threads = threads
+        #: As asked for: 0 lets an engine choose.
+        self.engine_threads = threads
         self._precision = {self.synthesis: precision}
         self._answers = bundle.known_answers()
         self._exact = set(exact_graphs(bundle.config))
@@ -95,7 +96,7 @@ class Networks:
     @property
     def threads(self) -> int:
         """How many threads the coder may use: as many as the engine was given, or one per processor."""
-        return self._threads or usable_processors()
+        return self.engine_threads or usable_processors()
 
     def __getitem__(self, graph: str) -> Runner:
         if (runner := self._runners.get(graph)) is not None:
@@ -133,7 +134,7 @@ class Networks:
             self._bundle,
             graph,
             backend=self.backend,
-            threads=self._threads,
+            threads=self.engine_threads,
             precision=self._precision.get(graph, "auto"),
         )
 

@@ -115,7 +115,7 @@ class Searcher:
                 from s2c_deploy.effort.refine import Refiner
             except ModuleNotFoundError as error:
                 raise DependencyError(error.name or "torch", extra="effort") from error
-            self._opened = Refiner(self._bundle)
+            self._opened = Refiner(self._bundle, threads=self._networks.engine_threads)
         return self._opened
 
 

@@ -20,6 +20,7 @@ from s2c_deploy.arrays import FloatArray
 from s2c_deploy.effort.relaxed import Quantize, RelaxedDecoder, as_array
 from s2c_deploy.errors import InputError
 from s2c_deploy.formats.bundle import Bundle
+from s2c_deploy.runtime.torch_graph import use_threads
 
 #: Steps of the levels from 2 on.
 STEPS = {level: 8 * 2 ** (level - 2) for level in range(2, 10)}
@@ -67,9 +68,10 @@ Told = Callable[[int, int, float], None]
 
 
 class Refiner:
-    """Searches with the graphs of one bundle."""
+    """Searches with the graphs of one bundle; threads: of the process's PyTorch, 0 keeps its setting."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+        use_threads(threads)
         if bundle.config.objective != "mse":
             raise InputError(
                 f"effort: expected a model trained for MSE, found one for {bundle.config.objective}",

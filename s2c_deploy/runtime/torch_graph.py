@@ -5,6 +5,7 @@ Every operator that the exporter writes, each as PyTorch computes it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,17 @@ from s2c_deploy.formats.onnx_graph import OnnxGraph
 from s2c_deploy.runtime.runner import cannot_load
 
 _Attributes = Mapping[str, Any]
+#: The process that PyTorch was imported in.
+_HOME = os.getpid()
+
+
+def use_threads(threads: int) -> None:
+    """Of the whole process: PyTorch has no other setting.  0 keeps it."""
+    if os.getpid() != _HOME:
+        # A fork of the process that had PyTorch's threads: they are not here, and it would wait for them for ever.
+        torch.set_num_threads(1)
+    elif threads:
+        torch.set_num_threads(threads)
 
 
 def _conv(a: _Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -6,7 +6,6 @@ makes PyTorch one more engine to hold the others against, and needs no weights b
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,10 +17,7 @@ from torch import Tensor
 from s2c_deploy.arrays import FloatArray
 from s2c_deploy.formats.onnx_graph import OnnxGraph
 from s2c_deploy.runtime.runner import Runner, TensorSpec
-from s2c_deploy.runtime.torch_graph import TorchGraph
-
-#: The process that PyTorch was imported in.
-_HOME = os.getpid()
+from s2c_deploy.runtime.torch_graph import TorchGraph, use_threads
 
 
 class TorchRunner(Runner):
@@ -37,11 +33,7 @@ class TorchRunner(Runner):
         self, graph: OnnxGraph, *, threads: int = 0, channels_last: bool = False, precision: str = "float32"
     ) -> None:
         self.precision = precision
-        if os.getpid() != _HOME:
-            # A fork of the process that had PyTorch's threads: they are not here, and it would wait for them for ever.
-            torch.set_num_threads(1)
-        elif threads:
-            torch.set_num_threads(threads)
+        use_threads(threads)
         self.provider = f"torch {torch.__version__} CPU"
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         self._graph = TorchGraph(graph, memory_format=self._format)

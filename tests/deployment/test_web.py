@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from conftest import missing
 
-from s2c_deploy.arrays import Pixels
+from s2c_deploy.arrays import FloatArray, Pixels
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.entropy.coder import Encoder, Tables
 from s2c_deploy.entropy.native import crc32c
@@ -37,6 +37,14 @@ ROOT = Path(__file__).resolve().parents[2]
 WEB = ROOT / "web"
 #: Height, width, quality and tile of what is decoded: whole pictures, seamless tiles, edges that are cut.
 PICTURES = [(128, 192, 1, 0), (64, 96, 5, 0), (100, 150, 8, 64), (65, 70, 2.25, 0), (1, 1, 4, 0)]
+#: Corners of crops of kodim23, and the qualities of each, that the browser decodes with the module itself.
+CROPS = [(8, 40), (60, 300), (150, 520), (230, 16), (330, 400), (400, 250)]
+CROP_SIZE = (96, 128)
+QUALITIES = (1, 5, 8)
+#: A page that imports the decoder as it is built.
+PROGRAM = """<!doctype html><meta charset="utf-8"><title>program</title><link rel="icon" href="data:,">
+<script type="importmap">{"imports": {"onnxruntime-web/wasm": "./ort/ort.wasm.min.mjs"}}</script>
+"""
 
 
 def run(*command: object, folder: Path = WEB, limit: float = 600, **options: Any) -> str:
@@ -94,6 +102,32 @@ def cases(
     return folder
 
 
+@dataclass(frozen=True, kw_only=True)
+class Crop:
+    """A stream of a part of a photograph, and what Python makes of it."""
+
+    data: bytes
+    #: The SHA-256 of y_hat.
+    latent: str
+    pixels: Pixels
+
+
+@pytest.fixture(scope="module")
+def crops(codec: Codec, photograph: Pixels) -> list[Crop]:
+    found = []
+    for top, left in CROPS:
+        picture = photograph[top : top + CROP_SIZE[0], left : left + CROP_SIZE[1]].copy()
+        for quality in QUALITIES:
+            data = codec.compress(picture, quality)
+            (y_hat,) = codec.read_latents(parse(data))
+            found.append(Crop(data=data, latent=_hash(y_hat), pixels=codec.decompress(data)))
+    return found
+
+
+def _hash(y_hat: FloatArray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(y_hat, "<f4").tobytes()).hexdigest()
+
+
 def _pictures(codec: Codec, photograph: Pixels, folder: Path) -> list[dict[str, Any]]:
     streams = []
     for height, width, quality, tile in PICTURES:
@@ -108,11 +142,10 @@ def _pictures(codec: Codec, photograph: Pixels, folder: Path) -> list[dict[str, 
         stream, pixels = parse(data), codec.decompress(data)
         (folder / f"{number}.s2c").write_bytes(data)
         (folder / f"{number}.rgb").write_bytes(pixels.tobytes())
-        latents = [np.ascontiguousarray(y, "<f4").tobytes() for y in codec.read_latents(stream)]
         found.append(
             {
                 "stream": f"{number}.s2c",
-                "latents": [hashlib.sha256(latent).hexdigest() for latent in latents],
+                "latents": [_hash(y_hat) for y_hat in codec.read_latents(stream)],
                 "pixels": f"{number}.rgb",
                 "width": stream.width,
                 "height": stream.height,
@@ -241,8 +274,8 @@ def test_the_built_decoder_in_plain_node(built: Path, cases: Path, web_bundle: P
 
 
 @pytest.fixture
-def site(built: Path, web_bundle: Path, cases: Path, tmp_path: Path) -> Iterator[str]:
-    """The page with a bundle and a sample beside it, on a static server below a path."""
+def site(built: Path, web_bundle: Path, cases: Path, crops: list[Crop], tmp_path: Path) -> Iterator[str]:
+    """The page with a bundle and a sample beside it, on a static server below a path; and the module with the crops."""
     folder = tmp_path / "site" / "below"
     shutil.copytree(built / "dist" / "site", folder)
     shutil.rmtree(folder / "bundle", ignore_errors=True)
@@ -251,6 +284,11 @@ def site(built: Path, web_bundle: Path, cases: Path, tmp_path: Path) -> Iterator
     (folder / "samples").mkdir()
     shutil.copyfile(cases / "1.s2c", folder / "samples" / "a sample.s2c")
     (folder / "samples" / "list.json").write_text('["a sample.s2c"]')
+    shutil.copytree(built / "dist" / "decoder", folder / "decoder")
+    (folder / "ort").symlink_to(built / "node_modules" / "onnxruntime-web" / "dist")
+    (folder / "program.html").write_text(PROGRAM)
+    for number, crop in enumerate(crops):
+        (folder / f"crop{number}.s2c").write_bytes(crop.data)
     handler = functools.partial(_Quiet, directory=str(tmp_path / "site"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -263,11 +301,14 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         return
 
 
-def test_in_the_page(site: str, cases: Path) -> None:
+def test_in_the_page(site: str, cases: Path, crops: list[Crop]) -> None:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         missing("Chromium is not installed", "chromium")
-    steps = {"streams": ["2.s2c", "payload.s2c", "0.s2c", "fingerprint.s2c"]}
+    steps = {
+        "streams": ["2.s2c", "payload.s2c", "0.s2c", "fingerprint.s2c"],
+        "decoded": [f"crop{number}.s2c" for number in range(len(crops))],
+    }
     shown = json.loads(run("node", "tests/page.mjs", chromium, site, cases, input=json.dumps(steps)))
     good, damaged, again, stranger, sample = shown["found"]
     for step, number in ((good, 2), (again, 0), (sample, 1)):
@@ -286,3 +327,9 @@ def test_in_the_page(site: str, cases: Path) -> None:
         "nothing is fetched from elsewhere"
     )
     assert not shown["errors"]
+    assert len(shown["pictures"]) == len(crops) == len(CROPS) * len(QUALITIES)
+    for crop, picture in zip(crops, shown["pictures"], strict=True):
+        assert picture["latents"] == [crop.latent]
+        assert picture["imageData"]
+        pixels = np.frombuffer(bytes.fromhex(picture["pixels"]), np.uint8).reshape(*CROP_SIZE, 4)
+        assert np.abs(pixels[..., :3].astype(int) - crop.pixels).max() <= 1

@@ -1,5 +1,6 @@
 // Decodes in the page, in a headless Chromium: node page.mjs CHROMIUM URL FOLDER < steps.json > found.json
-// A step is the name of a stream in FOLDER to drop into the page; what the page shows then is printed.
+// streams: files of FOLDER to drop into the page; what the page shows then is printed.  decoded: files beside the page
+// that its program.html decodes with the module itself; the hashes of their latents and their pixels are printed.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +12,7 @@ const FLAGS = [
 ];
 
 const [executablePath, url, folder] = process.argv.slice(2);
-const { streams, screenshots } = JSON.parse(readFileSync(0, "utf8"));
+const { streams, screenshots, decoded } = JSON.parse(readFileSync(0, "utf8"));
 const profile = mkdtempSync(join(tmpdir(), "s2c-chromium-"));
 const context = await chromium.launchPersistentContext(profile, {
   executablePath,
@@ -46,10 +47,32 @@ try {
     await state(["done", "error"]);
     found.push(await page.evaluate(shown));
   }
-  process.stdout.write(JSON.stringify({ found, requests, errors }));
+  const pictures = decoded ? await decodedBeside(page, decoded) : [];
+  process.stdout.write(JSON.stringify({ found, pictures, requests, errors }));
 } finally {
   await context.close();
   rmSync(profile, { recursive: true, force: true });
+}
+
+/** What the decoder gives a page that imports it without a bundler. */
+async function decodedBeside(page, names) {
+  await page.goto(new URL("program.html", url).href);
+  return page.evaluate(async (files) => {
+    const { S2C } = await import(new URL("decoder/index.js", location.href).href);
+    const codec = await S2C.open(new URL("bundle/", location.href));
+    const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    const found = [];
+    for (const name of files) {
+      const bytes = await (await fetch(new URL(name, location.href))).arrayBuffer();
+      const latents = [];
+      for (const { data } of await codec.decodeLatents(bytes))
+        latents.push(hex(new Uint8Array(await crypto.subtle.digest("SHA-256", data.slice()))));
+      const picture = await codec.decode(bytes);
+      found.push({ latents, imageData: picture instanceof ImageData, pixels: hex(picture.data) });
+    }
+    await codec.close();
+    return found;
+  }, names);
 }
 
 /** In the page: what it says, and the picture's pixels, RGB in base64. */
