@@ -28,7 +28,8 @@ from s2c_deploy.arrays import Pixels
 from s2c_deploy.codec.search import check_effort
 from s2c_deploy.codec.shared import Opening, bundle_folder, decoder, encoder
 from s2c_deploy.errors import BitstreamError, InputError, OutOfMemoryError, S2CError
-from s2c_deploy.formats.bitstream import MAGIC, Stream, check_size, parse, round_quality, tile_grid
+from s2c_deploy.formats.bitstream import MAGIC, Stream, parse, round_quality
+from s2c_deploy.formats.grid import check_size, tile_grid
 from s2c_deploy.formats.head import Head, read_head, read_up_to
 from s2c_deploy.pictures.exif import EXIF_PREFIX, upright_exif
 from s2c_deploy.pictures.icc import GREY_SPACE, RGB_SPACE, rgb_from_grey

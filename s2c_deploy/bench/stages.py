@@ -24,8 +24,9 @@ from s2c_deploy.codec.sliding import SlidingRows
 from s2c_deploy.codec.tiles import TileCoder
 from s2c_deploy.codec.transforms import Transforms
 from s2c_deploy.entropy.coder import Decoder, Encoder
-from s2c_deploy.formats.bitstream import Tile, parse
+from s2c_deploy.formats.bitstream import parse
 from s2c_deploy.formats.bundle import Bundle
+from s2c_deploy.formats.grid import Tile
 from s2c_deploy.presets import FULL
 from s2c_deploy.runtime.runner import CallTimes, Runner
 

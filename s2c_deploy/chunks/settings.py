@@ -9,7 +9,8 @@ import numpy as np
 
 from s2c_deploy.arrays import Pixels
 from s2c_deploy.errors import InputError
-from s2c_deploy.formats.bitstream import round_quality, tile_grid
+from s2c_deploy.formats.bitstream import round_quality
+from s2c_deploy.formats.grid import tile_grid
 
 #: What arrays' metadata call the codec.
 NAME = "s2c"

@@ -234,7 +234,7 @@ def _run(request: Request, workers: int | None, ray: str | None, as_json: bool) 
 def _check_options(request: Request, ray: str | None) -> None:
     """InputError for what would else fail at the first file."""
     from s2c_deploy.codec.search import check_effort
-    from s2c_deploy.formats.bitstream import tile_grid
+    from s2c_deploy.formats.grid import tile_grid
     from s2c_deploy.runtime import choose_backend
     from s2c_deploy.runtime.backends import BACKENDS
 

@@ -210,7 +210,8 @@ def _encode(codec: Codec, job: Job, image: Image, settings: Settings) -> Record:
 def _check_options(quality: float, tile: int, background: str | None, backend: str, effort: int) -> None:
     """InputError for what would else fail at the first picture."""
     from s2c_deploy.codec.search import check_effort
-    from s2c_deploy.formats.bitstream import round_quality, tile_grid
+    from s2c_deploy.formats.bitstream import round_quality
+    from s2c_deploy.formats.grid import tile_grid
     from s2c_deploy.runtime import choose_backend
 
     check_effort(effort)

@@ -39,16 +39,9 @@ from s2c_deploy.codec.transforms import Transforms
 from s2c_deploy.contract import ALIGNMENT, padded
 from s2c_deploy.entropy.coder import Encoder
 from s2c_deploy.errors import BitstreamError, BundleError, InputError
-from s2c_deploy.formats.bitstream import (
-    FINGERPRINT_SIZE,
-    Stream,
-    check_size,
-    pack,
-    parse,
-    round_quality,
-    tile_count,
-)
+from s2c_deploy.formats.bitstream import FINGERPRINT_SIZE, Stream, pack, parse, round_quality
 from s2c_deploy.formats.bundle import Bundle, graph_names, open_bundle
+from s2c_deploy.formats.grid import check_size, tile_count
 from s2c_deploy.host import memory_to_take
 from s2c_deploy.lifetime import Lifetime
 from s2c_deploy.presets import FULL

@@ -18,8 +18,9 @@ from s2c_deploy.codec.transforms import Transforms
 from s2c_deploy.contract import LATENT_STRIDE, padded
 from s2c_deploy.entropy.coder import Encoder
 from s2c_deploy.errors import InputError
-from s2c_deploy.formats.bitstream import Stream, Tile, tile_grid
+from s2c_deploy.formats.bitstream import Stream
 from s2c_deploy.formats.bundle import Bundle
+from s2c_deploy.formats.grid import Tile, tile_grid
 from s2c_deploy.lifetime import Lifetime
 from s2c_deploy.runtime.backends import GPU_BACKENDS
 

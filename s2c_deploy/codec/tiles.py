@@ -10,8 +10,8 @@ from s2c_deploy.codec.latent import LatentCoder
 from s2c_deploy.codec.networks import Networks
 from s2c_deploy.contract import HYPER_STRIDE
 from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
-from s2c_deploy.formats.bitstream import Tile
 from s2c_deploy.formats.bundle import Bundle
+from s2c_deploy.formats.grid import Tile
 
 
 class TileCoder:

@@ -17,7 +17,8 @@ from PIL import UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from s2c_deploy.errors import InputError, OutOfMemoryError, S2CError
-from s2c_deploy.formats.bitstream import MAX_METADATA, MAX_SIDE
+from s2c_deploy.formats.bitstream import MAX_METADATA
+from s2c_deploy.formats.grid import MAX_SIDE
 from s2c_deploy.pictures import jpeg as jpeg_file
 from s2c_deploy.pictures import png as png_file
 from s2c_deploy.pictures.bmp import FILE_HEADER, check_runs, fourth_bytes

@@ -9,17 +9,8 @@ from hypothesis import strategies as st
 
 from s2c_deploy.entropy.native import crc32c
 from s2c_deploy.errors import BitstreamError
-from s2c_deploy.formats.bitstream import (
-    PRESETS,
-    TILE_UNIT,
-    VARIANTS,
-    Stream,
-    pack,
-    parse,
-    step_quality,
-    tile_count,
-    tile_grid,
-)
+from s2c_deploy.formats.bitstream import PRESETS, VARIANTS, Stream, pack, parse, step_quality
+from s2c_deploy.formats.grid import TILE_UNIT, tile_count, tile_grid
 
 SIDES = st.integers(1, 400)
 TILES = st.integers(0, 8).map(lambda units: units * TILE_UNIT)

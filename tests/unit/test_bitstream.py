@@ -15,7 +15,8 @@ from s2c_deploy import contract
 from s2c_deploy.entropy.native import crc32c
 from s2c_deploy.errors import BitstreamError, InputError
 from s2c_deploy.formats import bitstream
-from s2c_deploy.formats.bitstream import Stream, Tile, pack, parse, tile_count, tile_grid
+from s2c_deploy.formats.bitstream import Stream, pack, parse
+from s2c_deploy.formats.grid import Tile, tile_count, tile_grid
 
 # the example of docs/bitstream.md, written down byte for byte
 GOLDEN = bytes.fromhex(

@@ -16,8 +16,9 @@ from s2c_deploy.codec.latent import packed, unpack
 from s2c_deploy.codec.transforms import to_pixels
 from s2c_deploy.entropy.coder import Encoder
 from s2c_deploy.errors import BitstreamError, DependencyError, EngineError, InputError
-from s2c_deploy.formats.bitstream import FINGERPRINT_SIZE, Stream, pack, parse, tile_grid
+from s2c_deploy.formats.bitstream import FINGERPRINT_SIZE, Stream, pack, parse
 from s2c_deploy.formats.bundle import exact_graphs
+from s2c_deploy.formats.grid import tile_grid
 from s2c_deploy.metrics import psnr
 
 ENGINES = ("onnxruntime", "openvino", "torch")

@@ -17,7 +17,8 @@ from s2c_deploy.codec.blocks import Area, block_side, blocks, bytes_per_pixel, s
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.codec.sliding import SlidingRows
 from s2c_deploy.errors import BitstreamError, InputError
-from s2c_deploy.formats.bitstream import Stream, pack, parse, tile_grid
+from s2c_deploy.formats.bitstream import Stream, pack, parse
+from s2c_deploy.formats.grid import tile_grid
 from s2c_deploy.formats.stream_file import open_stream, write_stream
 from s2c_deploy.presets import model_config
 

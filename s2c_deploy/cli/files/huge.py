@@ -51,7 +51,7 @@ def compress_in_strips(codec: Codec, job: Job, settings: Settings) -> Record:
 
     Errors as ``open_strips`` and ``Codec.compress``.
     """
-    from s2c_deploy.formats.bitstream import MAX_SIDE
+    from s2c_deploy.formats.grid import MAX_SIDE
     from s2c_deploy.formats.stream_file import write_stream
     from s2c_deploy.pictures.strips_reading import open_strips
 
