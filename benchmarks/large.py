@@ -1,6 +1,6 @@
 """Large pictures there and back as a user does it: time a megapixel, peak memory, and a region (Linux).
 
-    python -m benchmarks.large --images KODAK [--sizes 3840x2160,8192x8192,16384x16384] [--tile 1024] [--out FOLDER]
+    python -m benchmarks.large --images KODAK [--sizes 3840x2160,8192x8192,16384x16384] [--tile 512] [--out FOLDER]
 
 Each picture is photographs side by side, in a deflated TIFF, and every figure a process of its own that runs the
 command; its peak is the kernel's (VmHWM).  The region of 512 x 512 pixels lies across a corner of four tiles, in a
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=Path("export/photographs"))
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--sizes", default="3840x2160,8192x8192,16384x16384", help="with commas between")
-    parser.add_argument("--tile", type=int, default=1024)
+    parser.add_argument("--tile", type=int, default=512)
     parser.add_argument("--out", type=Path, help="folder for the files, which stay there")
     arguments = parser.parse_args()
     sources = [source.pixels for source in photographs(arguments.images, None)]

@@ -1,4 +1,4 @@
-"""Peak memory of decoding, whole and in tiles: a fresh process for every figure, with Python and numpy in it (Linux).
+"""Peak memory of decoding, whole and in blocks: a fresh process for every figure, with Python and numpy in it (Linux).
 
     python -m benchmarks.memory [--backends onnxruntime,openvino] [--threads 1]
 
