@@ -99,9 +99,10 @@ def test_there_and_back_and_to_another_quality(run: Run, bundle_path: Path, pict
         np.testing.assert_array_equal(decoded, codec.decompress((tmp_path / "out" / "-q.s2c").read_bytes()))
         assert rows(tmp_path / "back")["-q.s2c"]["bpp"] == found["-q.png"]["bpp"]
 
-        assert run("batch", "transcode", tmp_path / "out", "low", "-q", 2, "--effort", 2, *options).code == 0
+        assert run("batch", "transcode", tmp_path / "out", "low", "-q", 5, "--effort", 3, *options).code == 0
         low = (tmp_path / "low" / "-q.s2c").read_bytes()
-        assert (parse(low).quality, low) == (2.0, codec.compress(decoded, 2, effort=2))
+        assert (parse(low).quality, low) == (5.0, codec.compress(decoded, 5, effort=3))
+        assert low != codec.compress(decoded, 5)
 
 
 def test_errors_are_rows_and_are_tried_again(run: Run, bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
