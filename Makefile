@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# A thread for each of the two processes: where OpenMP's are more than processors, they wait for each other, ten times as long.
+# A thread for each of the two processes: where OpenMP has more threads than there are processors, they wait for each
+# other, and PyTorch's tests take several times as long.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --max-worker-restart 0
 PHOTO = export/photographs/kodim23.png
 

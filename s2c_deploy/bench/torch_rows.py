@@ -20,6 +20,7 @@ from s2c_deploy.formats.bundle import Bundle, open_bundle
 from s2c_deploy.formats.manifest import FLOAT_GRAPHS
 from s2c_deploy.models.checkpoint import Checkpoint, load_checkpoint
 from s2c_deploy.runtime.runner import Runner, TensorSpec
+from s2c_deploy.runtime.torch_graph import use_threads
 from s2c_deploy.runtime.torch_runner import TorchRunner
 
 
@@ -70,8 +71,7 @@ class ModuleNetworks(TimedNetworks):
             return TorchRunner(
                 self._bundle.read_graph(graph), threads=self.engine_threads, channels_last=self._way.channels_last
             )
-        if self.engine_threads:
-            torch.set_num_threads(self.engine_threads)
+        use_threads(self.engine_threads)
         return ModuleRunner(graph, getattr(self._model, graph), self._way)
 
 

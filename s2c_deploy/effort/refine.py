@@ -71,12 +71,12 @@ class Refiner:
     """Searches with the graphs of one bundle; threads: of the process's PyTorch, 0 keeps its setting."""
 
     def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
-        use_threads(threads)
         if bundle.config.objective != "mse":
             raise InputError(
                 f"effort: expected a model trained for MSE, found one for {bundle.config.objective}",
                 hint="take effort 0 or 1",
             )
+        use_threads(threads)
         self._decoder = RelaxedDecoder(bundle)
         self._lmbdas = np.log(bundle.config.lmbdas)
 
