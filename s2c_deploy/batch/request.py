@@ -60,9 +60,7 @@ def settings_of(request: Request, source: str, fingerprint: str | None) -> dict[
     """
     settings: dict[str, object] = {"operation": request.operation, "source": source}
     if request.operation != "decompress":
-        settings |= {"quality": request.quality, "tile": request.tile}
-        # Tables of before there were efforts go on.
-        settings |= {"effort": request.effort} if request.effort else {}
+        settings |= {"quality": request.quality, "tile": request.tile, "effort": request.effort}
     if request.operation == "compress":
         settings |= {"background": request.background, "drop_icc": request.drop_icc}
     else:

@@ -151,11 +151,16 @@ class Saver:
             self.now()
 
 
+#: What tables mean that were written before there was a setting.
+_EARLIER = {"effort": 0}
+
+
 def difference(before: Mapping[str, object], now: Mapping[str, object]) -> str:
     """What is not the same in two settings: ``quality: 4.0 before, 6.0 now``; empty where all is."""
-    names = sorted(before.keys() | now.keys())
+    was = {name: value for name, value in _EARLIER.items() if name in now} | dict(before)
+    names = sorted(was.keys() | now.keys())
     return "; ".join(
-        f"{name}: {before.get(name)} before, {now.get(name)} now" for name in names if before.get(name) != now.get(name)
+        f"{name}: {was.get(name)} before, {now.get(name)} now" for name in names if was.get(name) != now.get(name)
     )
 
 

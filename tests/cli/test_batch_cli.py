@@ -25,7 +25,7 @@ from pyarrow import parquet
 from s2c_deploy.arrays import Pixels
 from s2c_deploy.batch.processes import in_processes
 from s2c_deploy.batch.request import Request, Task
-from s2c_deploy.batch.table import NAME
+from s2c_deploy.batch.table import NAME, difference
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.errors import EngineError
 from s2c_deploy.formats.bitstream import parse
@@ -138,7 +138,10 @@ def test_a_second_run_does_nothing(run: Run, bundle_path: Path, pictures: Path, 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     done = run(*command)
     assert (done.code, done.out.partition(";")[0]) == (0, "0 of 3 done, 3 were done before")
+    assert "effort: 0 before, 1 now" in run(*command, "--effort", 1).err
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+    # A table of before there were efforts.
+    assert difference({"tile": 0}, {"tile": 0, "effort": 0}) == ""
 
 
 @pytest.mark.parametrize(
