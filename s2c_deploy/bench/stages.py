@@ -110,6 +110,9 @@ class TimedRunner(Runner):
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         return self._runner._run(inputs)
 
+    def batch(self, rows: int, columns: int) -> int:
+        return self._runner.batch(rows, columns)
+
     def close(self) -> None:
         self._runner.close()
 
@@ -141,9 +144,9 @@ class _TimedDecoder:
     def __init__(self, decoder: Decoder, clock: StageClock) -> None:
         self._decoder, self._clock = decoder, clock
 
-    def read(self, indexes: Indexes) -> Symbols:
+    def read(self, indexes: Indexes, out: Symbols) -> Symbols:
         with self._clock.stage("entropy"):
-            symbols = self._decoder.read(indexes)
+            symbols = self._decoder.read(indexes, out)
         self._clock.record(symbols)
         return symbols
 
@@ -160,17 +163,19 @@ class TimedLatents(LatentCoder):
         self._clock = clock
 
     def encode(
-        self, y: FloatArray, z: FloatArray, quality: float, encoder: Encoder, choice: Choice | None = None
+        self, y: FloatArray, z: FloatArray, quality: float, encoders: Sequence[Encoder], choice: Choice | None = None
     ) -> FloatArray:
         with self._clock.stage("latents"):
-            y_hat = super().encode(y, z, quality, encoder, choice)
-        for symbols, _ in encoder.batches:
-            self._clock.record(symbols)
+            y_hat = super().encode(y, z, quality, encoders, choice)
+        for encoder in encoders:
+            for symbols, _ in encoder.batches:
+                self._clock.record(symbols)
         return y_hat
 
-    def decode(self, decoder: Decoder, rows: int, columns: int, quality: float) -> FloatArray:
+    def decode(self, decoders: Sequence[Decoder], rows: int, columns: int, quality: float) -> FloatArray:
+        timed = [cast(Decoder, _TimedDecoder(decoder, self._clock)) for decoder in decoders]
         with self._clock.stage("latents"):
-            return super().decode(cast(Decoder, _TimedDecoder(decoder, self._clock)), rows, columns, quality)
+            return super().decode(timed, rows, columns, quality)
 
 
 class TimedTiles(TileCoder):
@@ -180,9 +185,9 @@ class TimedTiles(TileCoder):
         super().__init__(bundle, networks, latents=TimedLatents(bundle, networks, networks.clock))
         self._clock = networks.clock
 
-    def decode(self, payload: bytes, part: Tile, quality: float) -> FloatArray:
+    def decode(self, payloads: Sequence[bytes], part: Tile, quality: float) -> FloatArray:
         with self._clock.stage("entropy"):
-            return super().decode(payload, part, quality)
+            return super().decode(payloads, part, quality)
 
 
 class TimedTransforms(Transforms):

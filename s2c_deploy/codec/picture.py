@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import groupby, islice
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from s2c_deploy.codec.prefetch import side_by_side
 from s2c_deploy.codec.sliding import SlidingRows
 from s2c_deploy.codec.tiles import TileCoder
 from s2c_deploy.codec.transforms import Transforms
-from s2c_deploy.contract import LATENT_STRIDE, padded
+from s2c_deploy.contract import ALIGNMENT, LATENT_STRIDE, padded
 from s2c_deploy.entropy.coder import Encoder
 from s2c_deploy.errors import InputError
 from s2c_deploy.formats.bitstream import Stream
@@ -65,16 +66,20 @@ class PictureCoder:
             rows = Area(top=top, bottom=min(top + band, padded(height)), left=0, right=padded(width))
             y = self._transforms.analyze(pixels, rows, size, quality, side)
             parts = tile_grid(width, min(band, height - top), tile)
-            areas = [area_of(part).scaled(LATENT_STRIDE) for part in parts]
-            of_tiles = (y[:, :, area.top : area.bottom, area.left : area.right] for area in areas)
-            yield from side_by_side(
-                partial(self._encode, quality, choice), of_tiles, self._workers(len(parts), parts[0])
-            )
+            encode = partial(self._encode, y, parts, quality, choice)
+            groups = self._together(range(len(parts)), parts.__getitem__)
+            for coded in side_by_side(encode, groups, self._workers(len(parts), parts[0])):
+                yield from coded
 
-    def _encode(self, quality: float, choice: Choice | None, y: FloatArray) -> tuple[Encoder, FloatArray]:
+    def _encode(
+        self, y: FloatArray, parts: Sequence[Tile], quality: float, choice: Choice | None, numbers: Sequence[int]
+    ) -> list[tuple[Encoder, FloatArray]]:
+        areas = [area_of(parts[number]).scaled(LATENT_STRIDE) for number in numbers]
+        of_tiles = np.concatenate([y[:, :, area.top : area.bottom, area.left : area.right] for area in areas])
+        encoders = [self._tiles.encoder() for _ in areas]
         with self._lifetime.use():
-            encoder = self._tiles.encoder()
-            return encoder, self._tiles.encode(np.ascontiguousarray(y), quality, encoder, choice=choice)
+            y_hat = self._tiles.encode(of_tiles, quality, encoders, choice=choice)
+        return list(zip(encoders, _apart(y_hat), strict=True))
 
     def analyze(self, image: Pixels, stream: Stream) -> FloatArray:
         """The gained latent of a whole picture, 1 x M x h x w."""
@@ -89,6 +94,17 @@ class PictureCoder:
             return 1
         taken = padded(largest.width) * padded(largest.height) * bytes_per_pixel(self._config) * _OF_A_TRANSFORM
         return max(1, min(tiles, self._networks.threads, _MOST_AT_ONCE, int(self._memory() / taken)))
+
+    def _together(self, numbers: Iterable[int], part: Callable[[int], Tile]) -> Iterator[list[int]]:
+        """The numbers of tiles in groups: neighbours of one size, as many as a call of a network takes."""
+
+        def size(number: int) -> Size:
+            return padded(part(number).height), padded(part(number).width)
+
+        for (height, width), alike in groupby(numbers, size):
+            most = self._networks["h_s"].batch(height // ALIGNMENT, width // ALIGNMENT)
+            while group := list(islice(alike, most)):
+                yield group
 
     def needed(self, stream: Stream, area: Area) -> list[list[int]]:
         """The tiles whose latents an area's pixels depend on: their numbers in the stream, row by row."""
@@ -110,13 +126,15 @@ class PictureCoder:
 
     def decode(self, stream: Stream, numbers: Sequence[int]) -> Iterator[FloatArray]:
         """y_hat of tiles, in their order, some at a time side by side."""
-        return side_by_side(
-            partial(self._decode, stream), numbers, self._workers(len(numbers), stream.part(numbers[0]))
-        )
+        groups = self._together(numbers, stream.part)
+        workers = self._workers(len(numbers), stream.part(numbers[0]))
+        for latents in side_by_side(partial(self._decode, stream), groups, workers):
+            yield from _apart(latents)
 
-    def _decode(self, stream: Stream, number: int) -> FloatArray:
+    def _decode(self, stream: Stream, numbers: Sequence[int]) -> FloatArray:
         with self._lifetime.use():
-            return self._tiles.decode(stream.tiles[number], stream.part(number), stream.quality)
+            payloads = [stream.tiles[number] for number in numbers]
+            return self._tiles.decode(payloads, stream.part(numbers[0]), stream.quality)
 
     def bands(self, stream: Stream, area: Area, latents: Iterable[FloatArray]) -> Iterator[Pixels]:
         """The pixels of an area, some rows after another, as far as the picture goes.
@@ -180,6 +198,11 @@ class PictureCoder:
 
     def _side(self, size: Size, tile: int) -> int:
         return block_side(self._config, height=size[0], width=size[1], tiled=bool(tile), memory=self._memory())
+
+
+def _apart(latents: FloatArray) -> Iterator[FloatArray]:
+    """B x M x h x w to 1 x M x h x w, one after another."""
+    return (latents[k : k + 1] for k in range(len(latents)))
 
 
 def area_of(part: Tile) -> Area:

@@ -87,7 +87,7 @@ class Searcher:
             search.before += found.before
             search.after += found.after
             encoder = self._tiles.encoder()
-            coded = self._tiles.encode(found.y, quality, encoder, z=found.z)
+            coded = self._tiles.encode(found.y, quality, [encoder], z=found.z)
             y_hat[:, :, rows, columns] = coded
             yield encoder, coded
 

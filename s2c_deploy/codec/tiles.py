@@ -1,6 +1,8 @@
-"""A tile: its latent to symbols, and its symbols to the latent.  No tile knows of another."""
+"""Tiles: latents to symbols, and symbols to latents.  No tile knows of another."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from s2c_deploy.formats.grid import Tile
 
 
 class TileCoder:
-    """The entropy path of one tile, whatever stream it is in.
+    """The entropy path of a tile, or of B tiles of one size together, whatever stream they are in.
 
     latents: what walks the latent; by default the codec's own.
     """
@@ -31,7 +33,7 @@ class TileCoder:
         return Encoder(self.tables)
 
     def hyper(self, y: FloatArray, quality: float) -> FloatArray:
-        """The gained hyper-latent of a tile's gained latent, 1 x N x h/4 x w/4."""
+        """The gained hyper-latents of gained latents, B x N x h/4 x w/4."""
         hyper_gain = self._gains.at(quality)[1]
         with self._networks.walking:
             return np.array(self._networks["h_a"]({"y": y, "hyper_gain": hyper_gain})["z"])
@@ -40,30 +42,29 @@ class TileCoder:
         self,
         y: FloatArray,
         quality: float,
-        encoder: Encoder,
+        encoders: Sequence[Encoder],
         *,
         z: FloatArray | None = None,
         choice: Choice | None = None,
     ) -> FloatArray:
-        """Pushes every symbol of a tile's gained latent, and returns y_hat; both are 1 x M x h x w, y_hat in 1/16
-        steps.
+        """Pushes every symbol of gained latents, and returns y_hat; both are B x M x h x w, y_hat in 1/16 steps.
 
         z: by default h_a's; choice: of symbols, by default the nearest.
         """
         z = self.hyper(y, quality) if z is None else z
         with self._networks.walking:
-            return self.latents.encode(y, z, quality, encoder, choice)
+            return self.latents.encode(y, z, quality, encoders, choice)
 
     def finish(self, encoder: Encoder) -> bytes:
         """The payload of what was pushed."""
         return encoder.finish(threads=self._networks.threads)
 
-    def decode(self, payload: bytes, part: Tile, quality: float) -> FloatArray:
-        """Reads every symbol of a tile and returns its y_hat, 1 x M x h x w in 1/16 steps."""
+    def decode(self, payloads: Sequence[bytes], part: Tile, quality: float) -> FloatArray:
+        """Reads every symbol of tiles as large as ``part`` and returns y_hat, B x M x h x w in 1/16 steps."""
         rows, columns = (-(-side // HYPER_STRIDE) for side in (part.height, part.width))
         with self._networks.walking:
-            decoder = Decoder(self.tables, payload, threads=self._networks.threads)
-            return self.latents.decode(decoder, rows, columns, quality)
+            decoders = [Decoder(self.tables, payload, threads=self._networks.threads) for payload in payloads]
+            return self.latents.decode(decoders, rows, columns, quality)
 
     def close(self) -> None:
         """Frees the tables; the networks are others'."""

@@ -12,8 +12,8 @@ PROVIDERS = {
     "onnxruntime-cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
     "onnxruntime-tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
 }
-#: Most pictures in one call: the known answers come in fours.
-_BATCH = 4
+#: The most pictures in one call of a GPU: the known answers come in fours.
+BATCH = 4
 
 
 def provider_options(name: str, inputs: list[dict[str, Any]]) -> dict[str, str]:
@@ -32,7 +32,7 @@ def provider_options(name: str, inputs: list[dict[str, Any]]) -> dict[str, str]:
     for i, side in enumerate(("min", "opt", "max")):
         texts = []
         for tensor, sizes in shapes.items():
-            batch = _BATCH if side == "max" else 1
+            batch = BATCH if side == "max" else 1
             texts.append(f"{tensor}:{'x'.join(map(str, (batch, *sizes[i][1:])))}")
         options[f"trt_profile_{side}_shapes"] = ",".join(texts)
     return options

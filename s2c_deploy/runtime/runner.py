@@ -144,6 +144,11 @@ class Runner(NotCopied, ABC):
     @abstractmethod
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]: ...
 
+    def batch(self, rows: int, columns: int) -> int:
+        """How many pictures one call had better take whose largest input has these rows and columns.  On a CPU one:
+        threads have one each."""
+        return 1
+
     def watch(self) -> None:
         """Begins to time calls on the device, where the engine runs on one; ``take_times`` has them."""
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -51,29 +52,48 @@ def with_answered(profiles: Sequence[Profile], answers: Answers) -> list[Profile
     return [*profiles, Profile(min=low, opt=high, max=high)]
 
 
+class Asked(NamedTuple):
+    """So many pictures of a size in one call."""
+
+    width: int
+    height: int
+    batch: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}" + (f"@{self.batch}" if self.batch > 1 else "")
+
+
+def asked_of(profiles: Sequence[Profile]) -> list[Asked]:
+    """Every profile's smallest, typical and largest size, the typical one also in its largest batch."""
+    sizes = [Asked(*size) for profile in profiles for size in (profile.min, profile.opt, profile.max)]
+    batches = [Asked(*profile.opt, profile.batch) for profile in profiles]
+    return list(dict.fromkeys([*sizes, *batches]))
+
+
 def larger_probes(
-    bundle: Bundle, graph: str, sizes: Sequence[Size], *, answers: Answers, reference: Runner | None
+    bundle: Bundle, graph: str, sizes: Sequence[Asked], *, answers: Answers, reference: Runner | None
 ) -> Iterator[tuple[str, Probe]]:
     """Questions over the whole ranges of an exact graph's inputs at picture sizes, with their answers.
 
     Out of ``answers`` where they hold one of the size (``answer_sizes``), else of the reference; a size that neither
     answers is left out.
     """
-    for width, height in sizes:
-        name = f"{graph}@{width}x{height}"
+    for size in sizes:
+        name = f"{graph}@{size}"
         known = probe_from_arrays(name, answers)
         if known.outputs:
             yield name, known
         elif reference is not None:
-            inputs = _questions(bundle, graph, width, height)
+            inputs = _questions(bundle, graph, size)
             yield name, Probe(inputs=inputs, outputs=reference(inputs))
 
 
-def _questions(bundle: Bundle, graph: str, width: int, height: int) -> dict[str, FloatArray]:
+def _questions(bundle: Bundle, graph: str, size: Asked) -> dict[str, FloatArray]:
     """Random integers over the proven ranges, the same at every call."""
-    rng = np.random.default_rng(width * 65536 + height)
+    rng = np.random.default_rng(size.width * 65536 + size.height)
     inputs = {}
-    for name, shape in shapes_at(bundle.manifest["graphs"][graph]["inputs"], (width, height)).items():
+    given = bundle.manifest["graphs"][graph]["inputs"]
+    for name, shape in shapes_at(given, (size.width, size.height), size.batch).items():
         low, high = EXACT_INPUTS[name]
         inputs[name] = rng.integers(low, high, shape, endpoint=True).astype(np.float32)
     return inputs
@@ -88,7 +108,8 @@ def answer_sizes(bundle: Bundle, sizes: Sequence[Size]) -> dict[str, FloatArray]
     backend = choose_backend("auto")
     for graph in exact_graphs(bundle.config):
         with open_runner(bundle.read_graph(graph), backend=backend) as reference:
-            found.update(larger_probes(bundle, graph, sizes, answers={}, reference=reference))
+            wanted = [Asked(*size) for size in sizes]
+            found.update(larger_probes(bundle, graph, wanted, answers={}, reference=reference))
     return probe_arrays(found)
 
 
@@ -101,10 +122,9 @@ def check_runner(bundle: Bundle, graph: str, runner: Runner, *, profiles: Sequen
     failure = first_failure(graph, runner, own, exact=exact)
     if failure is not None or not exact:
         return Check(sizes=tuple(asked), failure=failure)
-    sizes = dict.fromkeys(size for profile in profiles for size in (profile.min, profile.opt, profile.max))
     reference = _reference(bundle, graph)
     try:
-        for name, probe in larger_probes(bundle, graph, list(sizes), answers=answers, reference=reference):
+        for name, probe in larger_probes(bundle, graph, asked_of(profiles), answers=answers, reference=reference):
             asked.append(name.partition("@")[2])
             if failure := compare(name, runner, probe, exact=True).failure:
                 return Check(sizes=tuple(asked), failure=failure)

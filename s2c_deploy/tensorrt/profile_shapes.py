@@ -55,6 +55,16 @@ def choose_profile(profiles: Sequence[ProfileShapes], shapes: Mapping[str, Shape
     return next((i for i in fitting if profiles[i].is_typical(shapes)), fitting[0])
 
 
+def largest_batch(profiles: Sequence[ProfileShapes], shapes: Mapping[str, Shape]) -> int:
+    """Of these shapes, whose own is not looked at, among the profiles; 1 where none admits them."""
+    batches = (
+        profile.batch
+        for profile in profiles
+        if profile.admits({name: (profile.batch, *shape[1:]) for name, shape in shapes.items()})
+    )
+    return max(batches, default=1)
+
+
 def split_batch(
     inputs: Mapping[str, FloatArray], specs: Sequence[TensorSpec], limit: int
 ) -> Iterator[dict[str, FloatArray]]:

@@ -19,7 +19,7 @@ from s2c_deploy.host import this_host
 from s2c_deploy.runtime.runner import PIXELS, CallTimes, Runner, TensorSpec
 from s2c_deploy.tensorrt.cuda_memory import Buffer, DeviceArray, Recording, Stopwatch, Stream, load_cuda
 from s2c_deploy.tensorrt.library import Library, load_library, quiet
-from s2c_deploy.tensorrt.profile_shapes import ProfileShapes, Shape, choose_profile, split_batch
+from s2c_deploy.tensorrt.profile_shapes import ProfileShapes, Shape, choose_profile, largest_batch, split_batch
 from s2c_deploy.tensorrt.store import EngineStore, VerifiedEngine, deserialize
 from s2c_deploy.tensorrt.trust import Trust
 
@@ -66,13 +66,17 @@ class TensorRTRunner(Runner):
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         if any(isinstance(array, DeviceArray) for array in inputs.values()):
             return self._run_part(inputs)
-        limit = max(profile.batch for profile in self._profiles)
-        parts = list(split_batch(inputs, self.inputs, limit))
+        shapes = {name: tuple(array.shape) for name, array in inputs.items()}
+        parts = list(split_batch(inputs, self.inputs, largest_batch(self._profiles, shapes)))
         if len(parts) == 1:
             return self._run_part(parts[0])
         # What one call leaves on the device, the next would overwrite: it comes to the host in between.
         results = [{name: np.asarray(a) for name, a in self._run_part(part).items()} for part in parts]
         return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+
+    def batch(self, rows: int, columns: int) -> int:
+        free = [spec for spec in self.inputs if None in spec.shape]
+        return largest_batch(self._profiles, {spec.name: (1, int(spec.shape[1] or 1), rows, columns) for spec in free})
 
     def _run_part(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         shapes = {name: tuple(array.shape) for name, array in inputs.items()}

@@ -137,9 +137,9 @@ def encode(bundle: Bundle, graphs: Graphs, image: Pixels, quality: float) -> Cod
     latents = LatentCoder(bundle, graphs)
     with Tables(bundle.tables) as tables:
         encoder = Encoder(tables)
-        z_symbols = latents.push_hyper(z, quality, encoder)
+        z_symbols = latents.push_hyper(z, quality, [encoder])
         coded = Coded(payload=b"", quality=quality, z_symbols=z_symbols)
-        latents.walk(z_symbols, _recording(latents.encoding(y, encoder), coded))
+        latents.walk(z_symbols, _recording(latents.encoding(y, [encoder]), coded))
         payload = encoder.finish()
     return Coded(**{**vars(coded), "payload": payload})
 
@@ -186,7 +186,7 @@ def _really_decode(bundle: Bundle, latents: LatentCoder, coded: Coded) -> int:
     with Tables(bundle.tables) as tables:
         try:
             decoder = Decoder(tables, coded.payload)
-            found.append(latents.read_hyper(decoder, rows, columns, coded.quality))
+            found.append(latents.read_hyper([decoder], rows, columns, coded.quality))
             latents.walk(found[0], code)
             decoder.finish()
         except BitstreamError:

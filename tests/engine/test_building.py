@@ -53,16 +53,19 @@ def test_profiles_as_people_write_them() -> None:
     assert Profile.parse("64x64,768x512,2048x2048") == Profile(min=(64, 64), opt=(768, 512), max=(2048, 2048))
     assert Profile.parse("1920x1080") == Profile(min=(1920, 1088), opt=(1920, 1088), max=(1920, 1088))
     assert str(Profile.parse("1920x1080")) == "1920x1088"
-    for wrong in ("", "64", "64x64,128x128", "0x64", "128x64,64x64,256x256", "64x64x64", "-64x64", "999999x999999"):
+    assert Profile.parse("500x512@4") == Profile(min=(512, 512), opt=(512, 512), max=(512, 512), batch=4)
+    batches = ("64x64@", "64x64@0", "64x64@65", "64x64@-1", "64x64@4,64x64,64x64")
+    sizes = ("", "64", "64x64,128x128", "0x64", "128x64,64x64,256x256", "64x64x64", "-64x64", "999999x999999")
+    for wrong in (*sizes, *batches):
         with pytest.raises(InputError, match="profile"):
             Profile.parse(wrong)
 
 
-@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=3, max_size=3))
-def test_a_profile_is_read_back_from_its_name(sizes: list[tuple[int, int]]) -> None:
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=3, max_size=3), st.integers(1, 64))
+def test_a_profile_is_read_back_from_its_name(sizes: list[tuple[int, int]], batch: int) -> None:
     widths, heights = (sorted(64 * size[i] for size in sizes) for i in (0, 1))
     low, typical, high = zip(widths, heights, strict=True)
-    profile = Profile(min=low, opt=typical, max=high)
+    profile = Profile(min=low, opt=typical, max=high, batch=batch)
     assert Profile.parse(str(profile).replace("_", ",")) == profile
 
 
@@ -78,6 +81,10 @@ def test_shapes_are_those_of_the_known_answers(bundle: Bundle) -> None:
         inputs = probe_from_arrays(name, answers).inputs
         dynamic = {key: array.shape for key, array in inputs.items() if not key.endswith("gain")}
         assert {key: shape[0] for key, shape in shapes.items()} == dynamic
+        fours = Profile.parse("192x128@4").shapes(bundle.manifest["graphs"][name]["inputs"])
+        batches = [[shape[0] for shape in corners] for corners in fours.values()]
+        assert batches == [[1, 4, 4]] * len(dynamic)
+        assert {key: (1, *high[1:]) for key, (_, _, high) in fours.items()} == dynamic
         assert all(shape[0] == shape[1] == shape[2] for shape in shapes.values())
 
 

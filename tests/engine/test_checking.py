@@ -35,17 +35,17 @@ def bundle(bundle_path: Path, tmp_path: Path) -> Bundle:
 
 
 class Wrong(Runner):
-    """A runner that is wrong by one step in one value of pictures of one size."""
+    """A runner that is wrong by one step in one value of pictures of one size, or of one batch."""
 
-    def __init__(self, runner: Runner, rows: int) -> None:
+    def __init__(self, runner: Runner, *, rows: int = 0, batch: int = 0) -> None:
         self.backend, self.provider, self.precision = runner.backend, runner.provider, runner.precision
         self.inputs, self.outputs = runner.inputs, runner.outputs
-        self._runner, self._rows = runner, rows
+        self._runner, self._rows, self._batch = runner, rows, batch
 
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         results = self._runner(inputs)
         for array in results.values():
-            if array.shape[2] == self._rows:
+            if array.shape[2] == self._rows or len(array) == self._batch:
                 array[0, 1, 2, 3] += 1
         return results
 
@@ -59,6 +59,16 @@ def test_an_engine_that_is_wrong_at_a_large_size_only(bundle: Bundle) -> None:
     assert check.sizes[-1] == "256x256"
     assert check.failure is not None
     assert check.failure.startswith("h_s@256x256: hyper at (0, 1, 2, 3): expected ")
+
+
+def test_an_engine_is_asked_in_the_batches_that_it_serves(bundle: Bundle) -> None:
+    profiles = [SMALL, Profile.parse("128x64@3")]
+    with open_runner(bundle.graph("context_1_anchor"), backend="torch") as good:
+        check = check_runner(bundle, "context_1_anchor", good, profiles=profiles, answers={})
+        assert check == Check(sizes=("128x128", "192x128", "64x64", "128x64", "128x64@3"), failure=None)
+        check = check_runner(bundle, "context_1_anchor", Wrong(good, batch=3), profiles=profiles, answers={})
+    assert check.failure is not None
+    assert check.failure.startswith("context_1_anchor@128x64@3: features at (0, 1, 2, 3): expected ")
 
 
 def test_answers_made_elsewhere_stand_in_for_a_reference(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

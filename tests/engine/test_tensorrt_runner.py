@@ -41,7 +41,7 @@ from s2c_deploy.tensorrt.build import build_bundle
 from s2c_deploy.tensorrt.cuda_memory import Buffer, DeviceArray, Stream, load_cuda
 from s2c_deploy.tensorrt.identity import Identity
 from s2c_deploy.tensorrt.library import Library, load_library
-from s2c_deploy.tensorrt.profile_shapes import ProfileShapes, choose_profile, split_batch
+from s2c_deploy.tensorrt.profile_shapes import ProfileShapes, choose_profile, largest_batch, split_batch
 from s2c_deploy.tensorrt.runner import TensorRTRunner, open_engine
 from s2c_deploy.tensorrt.store import EngineStore, VerifiedEngine
 from s2c_deploy.verify.cross import cross_decode
@@ -82,6 +82,15 @@ def test_a_profile_tuned_for_the_shape_is_preferred() -> None:
     exact = ProfileShapes(bounds={"x": ((1, 6), (1, 6), (1, 6))})
     assert choose_profile([wide, exact], {"x": (1, 6)}) == 1
     assert choose_profile([wide, exact], {"x": (1, 7)}) == 0
+
+
+def test_the_largest_batch_is_that_of_a_profile_that_admits_the_size() -> None:
+    one = ProfileShapes(bounds={"x": ((1, 5, 1, 1), (1, 5, 4, 4), (1, 5, 9, 9))})
+    four = ProfileShapes(bounds={"x": ((1, 5, 4, 4), (4, 5, 4, 4), (4, 5, 4, 4))})
+    for batch in (1, 3, 7):
+        assert largest_batch([one, four], {"x": (batch, 5, 4, 4), "gain": (1, 5)}) == 4
+        assert largest_batch([one, four], {"x": (batch, 5, 8, 8)}) == 1
+    assert largest_batch([four], {"x": (1, 5, 8, 8)}) == 1, "and the call is refused"
 
 
 @given(st.integers(1, 9), st.integers(1, 4))
@@ -271,25 +280,31 @@ def test_calls_are_recorded_and_recorded_again_for_other_shapes(
     runner.close()
 
 
-def test_a_picture_in_tiles_of_two_sizes(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, small_photograph: Pixels
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_picture_in_tiles_of_some_sizes(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, small_photograph: Pixels, batch: int
 ) -> None:
-    """The whole codec: shapes change from tile to tile and back, and every value stays what ONNX Runtime computes."""
+    """The whole codec: shapes change from tile to tile and back, and every value stays what ONNX Runtime computes.
+
+    Tiles of 64 are three in a row, which an engine for four at a time decodes together.
+    """
 
     device: Any = HostCuda()
 
     class Stood(Networks):
         def open_graph(self, graph: str) -> Runner:
-            return Stand(self._bundle, graph, [SMALL], monkeypatch, cuda=device).runner
+            profiles = [SMALL, Profile.parse(f"64x64@{batch}")]
+            return Stand(self._bundle, graph, profiles, monkeypatch, cuda=device).runner
 
     # As on a GPU, one thread at a time uses the graphs.
     alone = Stood(bundle, "onnxruntime", threads=1)
     with Codec.open(bundle.path, "onnxruntime") as codec, Codec(bundle, alone) as stood:
-        for tile in (0, 128):
+        for tile in (0, 128, 64):
             data = codec.compress(small_photograph, 5, tile=tile)
             assert stood.compress(small_photograph, 5, tile=tile) == data
             for _ in range(2):
                 np.testing.assert_array_equal(stood.decompress(data), codec.decompress(data))
+        assert alone["h_s"]._shapes["z_hat"][0] == {1: 1, 4: 3}[batch]  # type: ignore[attr-defined]
     assert not device.memory
     assert device.streams == 0
 

@@ -123,7 +123,7 @@ def test_a_stream_of_one_engine_decodes_alike_on_all(
     for writer in codecs.values():
         data = writer.compress(small_photograph, quality)
         (payload,) = parse(data).tiles
-        latents = [reader._tiles.decode(payload, part, quality) for reader in codecs.values()]
+        latents = [reader._tiles.decode([payload], part, quality) for reader in codecs.values()]
         for y_hat in latents[1:]:
             np.testing.assert_array_equal(y_hat, latents[0])
         assert np.abs(latents[0]).max() > 0
@@ -138,7 +138,25 @@ def test_the_number_of_threads_does_not_matter(bundle_path: Path, codec: Codec, 
     (part,) = tile_grid(768, 512, 0)
     (payload,) = parse(data).tiles
     with Codec.open(bundle_path, "onnxruntime", threads=2) as other:
-        np.testing.assert_array_equal(other._tiles.decode(payload, part, 5), codec._tiles.decode(payload, part, 5))
+        np.testing.assert_array_equal(other._tiles.decode([payload], part, 5), codec._tiles.decode([payload], part, 5))
+
+
+def test_tiles_together_are_what_they_are_alone(codecs: dict[str, Codec], photograph: Pixels) -> None:
+    """A batch of three, coded and decoded: each has the payload and the latent that it has by itself."""
+    pictures = [np.ascontiguousarray(photograph[k : k + 128, 2 * k : 2 * k + 192]) for k in (0, 100, 200)]
+    for codec in codecs.values():
+        payloads = [parse(codec.compress(picture, 4.5)).tiles[0] for picture in pictures]
+        (part,) = tile_grid(192, 128, 0)
+        alone = [codec._tiles.decode([payload], part, 4.5) for payload in payloads]
+        np.testing.assert_array_equal(codec._tiles.decode(payloads, part, 4.5), np.concatenate(alone))
+        y = [codec._pictures.analyze(picture, codec.describe((128, 192), 4.5)) for picture in pictures]
+        encoders = [codec._tiles.encoder() for _ in pictures]
+        y_hat = codec._tiles.encode(np.concatenate(y), 4.5, encoders)
+        np.testing.assert_array_equal(y_hat, np.concatenate(alone))
+        assert [codec._tiles.finish(encoder) for encoder in encoders] == payloads
+        cut = [payloads[0], payloads[1][:-9], payloads[2]]
+        with pytest.raises(BitstreamError):
+            codec._tiles.decode(cut, part, 4.5)
 
 
 def test_exact_graphs_stay_exact_for_any_symbols(codecs: dict[str, Codec]) -> None:

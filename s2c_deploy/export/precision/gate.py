@@ -56,7 +56,7 @@ def coded_in_float32(bundle: Bundle, networks: Networks, pixels: Pixels, quality
     z = networks["h_a"](calls["h_a"])["z"]
     tables = Tables(bundle.tables)
     try:
-        y_hat = LatentCoder(bundle, networks).encode(y, z, quality, Encoder(tables))
+        y_hat = LatentCoder(bundle, networks).encode(y, z, quality, [Encoder(tables)])
     finally:
         tables.close()
     outputs = {"g_a": y, "h_a": z}
