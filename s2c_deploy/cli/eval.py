@@ -26,6 +26,7 @@ from s2c_deploy.cli.options import (
 from s2c_deploy.cli.output import progress_bar, show_notes, show_tables
 from s2c_deploy.errors import EngineError, InputError
 from s2c_deploy.formats.finding import bundle_to_write_with, looked_at
+from s2c_deploy.presets import FULL
 
 if TYPE_CHECKING:
     from s2c_deploy.evaluation import Evaluation, Request
@@ -45,6 +46,9 @@ def evaluate(
     effort: Annotated[
         str, typer.Option(help="0 to 9, how long to look for fewer bits; several with commas between are compared.")
     ] = "0",
+    synthesis: Annotated[
+        str, typer.Option(help="Which g_s decodes: full, or a lighter one; several with commas between are compared.")
+    ] = FULL,
     against: Annotated[str, typer.Option(help="Conventional codecs, with commas between, or none.")] = CODECS,
     reference: Annotated[str, typer.Option(help="Published curves, as vtm-9.1,bpg-444.")] = "",
     reference_file: Annotated[
@@ -102,6 +106,7 @@ def evaluate(
             bundles=bundles,
             qualities=levels,
             efforts=efforts,
+            syntheses=parse_names(synthesis),
             against=parse_names(against),
             references=parse_names(reference),
             reference_file=reference_file,

@@ -25,6 +25,7 @@ from s2c_deploy.files import temporary_folder
 from s2c_deploy.formats.bitstream import round_quality
 from s2c_deploy.image import read_image
 from s2c_deploy.listing import list_images, name_of
+from s2c_deploy.presets import FULL
 from s2c_deploy.progress import Progress, silent
 from s2c_deploy.report.environment import processor
 from s2c_deploy.runtime import backend_status
@@ -42,6 +43,8 @@ class Request:
     qualities: tuple[float, ...] = (1, 2, 3, 4, 5, 6, 7, 8)
     #: Each is a curve of its own for every bundle.
     efforts: tuple[int, ...] = (0,)
+    #: Of the bundles, which g_s decode: each is a curve of its own, too.
+    syntheses: tuple[str, ...] = (FULL,)
     #: Conventional codecs by name.
     against: tuple[str, ...] = ()
     #: Published curves by name.
@@ -159,26 +162,34 @@ def _references(request: Request, dataset: str | None) -> list[Curve]:
 
 
 def _open_bundles(request: Request, stack: ExitStack) -> list[BundleMethod]:
-    if not request.bundles or not request.qualities or not request.efforts:
-        raise InputError("expected at least one bundle, one quality and one effort")
+    if not request.bundles or not request.qualities or not request.efforts or not request.syntheses:
+        raise InputError("expected at least one bundle, one quality, one effort and one g_s")
     efforts = sorted({check_effort(effort) for effort in request.efforts})
     qualities = tuple(sorted({round_quality(quality) for quality in request.qualities}))
-    codecs = [
-        stack.enter_context(Codec.open(path, request.backend, threads=request.threads)) for path in request.bundles
+    syntheses = tuple(dict.fromkeys(request.syntheses))
+    opened = [
+        [
+            stack.enter_context(Codec.open(path, request.backend, threads=request.threads, synthesis=synthesis))
+            for synthesis in syntheses
+        ]
+        for path in request.bundles
     ]
-    names = [codec.bundle.config.name for codec in codecs]
-    prints = [codec.bundle.fingerprint.hex() for codec in codecs]
+    names = [first.bundle.config.name for first, *_ in opened]
+    prints = [first.bundle.fingerprint.hex() for first, *_ in opened]
     if len(set(prints)) < len(prints):
         raise InputError("the same bundle twice", hint=f"fingerprints {', '.join(p[:16] for p in prints)}")
     return [
         BundleMethod(
             name=(f"s2c {name}" if names.count(name) == 1 else f"s2c {name} {fingerprint[:8]}")
+            + (f" {synthesis}" if synthesis != FULL else "")
             + (f" effort {effort}" if effort else ""),
             codec=codec,
             settings=qualities,
+            synthesis=synthesis,
             effort=effort,
         )
-        for codec, name, fingerprint in zip(codecs, names, prints, strict=True)
+        for codecs, name, fingerprint in zip(opened, names, prints, strict=True)
+        for codec, synthesis in zip(codecs, syntheses, strict=True)
         for effort in efforts
     ]
 

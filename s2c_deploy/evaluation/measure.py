@@ -16,6 +16,7 @@ from s2c_deploy.codec.codec import Codec
 from s2c_deploy.entropy.tables import FrequencyTables, gaussian_mass
 from s2c_deploy.files import no_room_for
 from s2c_deploy.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
+from s2c_deploy.presets import FULL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,8 @@ class BundleMethod:
     name: str
     codec: Codec
     settings: tuple[float, ...]
+    #: The g_s that the codec was opened with.
+    synthesis: str = FULL
     #: As ``Codec.compress`` has it.
     effort: int = 0
     suffix: str = ".s2c"
@@ -132,9 +135,10 @@ class BundleMethod:
     @property
     def description(self) -> str:
         bundle = self.codec.bundle
-        precision = bundle.manifest["graphs"]["g_s"]["precision"]
+        graph = bundle.synthesis_graph(self.synthesis)
+        precision = bundle.manifest["graphs"][graph]["precision"]
         return (
-            f"S2C {bundle.config.name}, fingerprint {bundle.fingerprint.hex()[:16]}, g_s {precision}, "
+            f"S2C {bundle.config.name}, fingerprint {bundle.fingerprint.hex()[:16]}, {graph} {precision}, "
             f"{self.codec.backend}; quality {', '.join(f'{q:g}' for q in self.settings)}"
             + (f"; effort {self.effort}" if self.effort else "")
         )

@@ -25,6 +25,8 @@ from s2c_deploy.bench.request import Request
 from s2c_deploy.bench.rows import choose_rows, known_rows, open_engine
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.errors import BundleError, EngineError, ExportError, InputError
+from s2c_deploy.evaluation import Request as EvaluationRequest
+from s2c_deploy.evaluation import evaluate_folder
 from s2c_deploy.export.exporter import export_bundle
 from s2c_deploy.formats.bundle import open_bundle
 from s2c_deploy.image import Image, write_image
@@ -468,3 +470,29 @@ def test_rows_of_a_g_s_that_the_bundle_lacks_are_left_out() -> None:
     rows, left = choose_rows(["openvino-fast", "openvino"], ["full"])
     assert [row.name for row in rows] == ["openvino"]
     assert left == {"openvino-fast": "the bundle has no g_s called fast"}
+
+
+def test_evaluation_compares_them(lighter_bundle: Path, tmp_path: Path) -> None:
+    """The same files, other pixels: a curve for each, and one for each effort of each."""
+    request = EvaluationRequest(
+        images=lighter_bundle,
+        bundles=(lighter_bundle / "with",),
+        qualities=(2, 5),
+        efforts=(0, 1),
+        syntheses=("full", "fast"),
+        backend="onnxruntime",
+    )
+    evaluation = evaluate_folder(request)
+    names = [curve.name for curve in evaluation.curves]
+    assert names == [
+        "s2c conv-custom",
+        "s2c conv-custom effort 1",
+        "s2c conv-custom fast",
+        "s2c conv-custom fast effort 1",
+    ]
+    full, _, fast, _ = evaluation.curves
+    assert [point.bpp for point in full.points] == [point.bpp for point in fast.points]
+    assert [point.psnr for point in full.points] != [point.psnr for point in fast.points]
+    assert "g_s.fast float32" in fast.description
+    with pytest.raises(InputError, match=r"synthesis: expected full or fast or fastest of .*, found 'slow'"):
+        evaluate_folder(dataclasses.replace(request, syntheses=("slow",)))
