@@ -7,15 +7,24 @@ from typing import Annotated
 
 import typer
 
-from s2c_deploy.cli.options import BundleOption, ForceOption, JsonOption, SynthesisOption
+from s2c_deploy.cli.options import BundleOption, ForceOption, JsonOption
 from s2c_deploy.cli.output import say, say_json
 from s2c_deploy.formats.finding import bundle_to_write_with
+from s2c_deploy.presets import FULL
+
+#: Browsers take seconds for the full one.
+_FAST = "fast"
 
 
 def web(
     folder: Annotated[Path, typer.Argument(help="Web bundle to write; pages fetch it from there.")],
     bundle: BundleOption = None,
-    synthesis: SynthesisOption = "full",
+    synthesis: Annotated[
+        str | None,
+        typer.Option(
+            help="Which g_s: full, fast, fastest (`inspect` lists them).", show_default="fast where the bundle has it"
+        ),
+    ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -28,6 +37,8 @@ def web(
 
     check_web_place(folder, force=force)
     opened = open_bundle(bundle_to_write_with(bundle))
+    if synthesis is None:
+        synthesis = _FAST if _FAST in opened.syntheses else FULL
     made = write_web_bundle(opened, folder, synthesis=synthesis, force=force)
     total = sum(made.files.values())
     if as_json:
@@ -44,4 +55,5 @@ def web(
         )
         return
     say(f"{made.path}: {opened.config.name}, fingerprint {opened.fingerprint.hex()[:16]}, {total / 1e6:.1f} MB")
-    say(f"pixels within {made.largest_difference:.2f} of 255 of the bundle's own g_s on its known answer")
+    away = f"pixels within {made.largest_difference:.2f} of 255 of the bundle's own on its known answer"
+    say(f"g_s {made.synthesis}: {away}")

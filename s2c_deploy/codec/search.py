@@ -83,7 +83,7 @@ class Searcher:
                     search.told(number + done / total, count, left)
 
             found = refiner.refine(of_tile, z, around, quality, steps=STEPS[effort], told=told)
-            search.steps += found.steps
+            search.steps += STEPS[effort]
             search.before += found.before
             search.after += found.after
             encoder = self._tiles.encoder()

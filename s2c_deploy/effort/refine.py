@@ -1,9 +1,10 @@
 """Latents of one picture refined by gradient: fewer bits and less error for the decoder as it is.
 
-Symbols are rounded softly at first and hard in the end: at random between their two neighbours, by odds that sharpen as
-the temperature falls (stochastic Gumbel annealing, Yang, Bamler, Mandt, arXiv 2006.04240).  What counts is the cost of
-symbols as they will be coded, lmbda 255^2 MSE and the bits of the Gaussians that the tables are made of: the best
-latents by it are kept, and those that were there to begin with are among them.
+Symbols are rounded softly at first and hard in the end: between their two neighbours, by odds that sharpen as the
+temperature falls, and by chance (stochastic Gumbel annealing, Yang, Bamler, Mandt, arXiv 2006.04240), of which there is
+less here than there: without it latents stay where no symbol is, and with all of it a search needs hundreds of steps.
+What counts is the cost of symbols as they will be coded, lmbda 255^2 MSE and the bits of the Gaussians that the tables
+are made of: the best latents by it are kept, and those that were there to begin with are among them.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from s2c_deploy.runtime.torch_graph import use_threads
 
 #: Steps of the levels from 2 on.
 STEPS = {level: 8 * 2 ** (level - 2) for level in range(2, 10)}
-#: Adam's rate at the beginning, in steps of a latent.
-_RATE = 0.03
-#: Of the odds, from the first step to the last.
-_HOT, _COLD = 0.5, 0.05
-#: How often the real cost is asked for, in a search.
-_CHECKS = 8
-#: The search ends where so many of these in a row brought nothing.
-_PATIENCE = 3
+#: Adam's rate at the beginning, in steps of a latent, by quality: those of a low one are coarse, and move less.
+_QUALITIES, _RATES = (1, 4, 8), (0.01, 0.014, 0.035)
+#: Temperature of the odds, from the first step to the last.
+_HOT, _COLD = 0.65, 0.065
+#: Of the Gumbel noise.
+_CHANCE = 0.35
+#: How often the real cost is asked for in a search's second half; before, soft symbols are too far from it.
+_CHECKS = 4
 _SEED = 0
 
 
@@ -56,8 +57,6 @@ class Refined:
     #: Gained latents, 1 x M x h x w and 1 x N x h/4 x w/4.
     y: FloatArray
     z: FloatArray
-    #: Steps that were taken.
-    steps: int
     #: The trade-off in bits, of what was there and of what was found.
     before: float
     after: float
@@ -90,28 +89,24 @@ class Refiner:
         """Better latents for a tile than y and z, or these.  The same on every run of one machine."""
         generator = torch.Generator().manual_seed(_SEED)
         leaves = [torch.from_numpy(array.copy()).requires_grad_() for array in (y, z)]
-        optimizer = torch.optim.Adam(leaves, lr=_RATE)
+        rate = float(np.exp(np.interp(quality, _QUALITIES, np.log(_RATES))))
+        optimizer = torch.optim.Adam(leaves, lr=rate)
         best, best_leaves = first, _ = self._cost(leaves, around, quality), [y, z]
-        every, stale, done = max(1, steps // _CHECKS), 0, 0
+        every = steps // (2 * _CHECKS)
         for step in range(steps):
             part = step / steps
             for group in optimizer.param_groups:
-                group["lr"] = _RATE * 0.5 * (1 + math.cos(math.pi * part))
+                group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * part))
             soft = annealed(_HOT * (_COLD / _HOT) ** part, generator)
             optimizer.zero_grad()
             self._objective(leaves, around, quality, soft).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            done = step + 1
-            if done % every == 0 or done == steps:
+            if part >= 0.5 and (step + 1) % every == 0:
                 cost = self._cost(leaves, around, quality)
-                stale = 0 if cost < best else stale + 1
                 if cost < best:
                     best, best_leaves = cost, [as_array(leaf) for leaf in leaves]
-                # Soft symbols cost more than hard ones for the first half: only then does waiting say something.
-                if stale >= _PATIENCE and part > 0.5:
-                    break
-            told(done, steps, best / first)
-        return Refined(y=best_leaves[0], z=best_leaves[1], steps=done, before=first, after=best)
+            told(step + 1, steps, best / first)
+        return Refined(y=best_leaves[0], z=best_leaves[1], before=first, after=best)
 
     @torch.no_grad()
     def _cost(self, leaves: list[Tensor], around: Surroundings, quality: float) -> float:
@@ -132,7 +127,7 @@ class Refiner:
 
 
 def annealed(temperature: float, generator: torch.Generator) -> Quantize:
-    """Between the two neighbours: softly, by the odds of their distances and by chance."""
+    """Between the two neighbours: softly, by the odds of their distances and some chance."""
 
     def quantize(v: Tensor) -> Tensor:
         low = torch.floor(v.detach())
@@ -140,6 +135,6 @@ def annealed(temperature: float, generator: torch.Generator) -> Quantize:
         odds = (torch.atanh(distance) - torch.atanh(1 - distance)) / temperature
         # The difference of two Gumbel variables is logistic.
         chance = torch.rand(v.shape, generator=generator).clamp(1e-6, 1 - 1e-6)
-        return low + torch.sigmoid((odds + torch.logit(chance)) / temperature)
+        return low + torch.sigmoid((odds + _CHANCE * torch.logit(chance)) / temperature)
 
     return quantize

@@ -8,6 +8,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -496,3 +497,11 @@ def test_evaluation_compares_them(lighter_bundle: Path, tmp_path: Path) -> None:
     assert "g_s.fast float32" in fast.description
     with pytest.raises(InputError, match=r"synthesis: expected full or fast or fastest of .*, found 'slow'"):
         evaluate_folder(dataclasses.replace(request, syntheses=("slow",)))
+
+
+def test_browsers_get_the_fast_one(run: commands.Run, lighter_bundle: Path, tmp_path: Path) -> None:
+    for options, name, graph in (((), "fast", "g_s.fast"), (("--synthesis", "full"), "full", "g_s")):
+        out = tmp_path / name
+        code, told, _ = run("web", str(out), "--bundle", str(lighter_bundle / "with"), "--json", *options)
+        assert (code, json.loads(told)["synthesis"]) == (0, name)
+        assert [path.name for path in out.glob("g_s*")] == [f"{graph}.onnx"]

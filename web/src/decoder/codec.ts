@@ -14,7 +14,7 @@ import { readTables, type Tables } from "./tables.js";
 import { Walk } from "./walk.js";
 
 export interface OpenOptions extends EngineOptions {
-  /** Which g_s of the bundle draws: `full`, or the name of a lighter one. */
+  /** Which g_s of the bundle draws: `full`, or the name of a lighter one; by default the full one where it is there. */
   readonly synthesis?: string;
   /** Instead of fetching from the bundle's URL. */
   readonly readFile?: ReadFile;
@@ -81,7 +81,7 @@ export class S2C {
     setUpEngine(options);
     const readFile = options.readFile ?? filesOf(bundle);
     const manifest = parseManifest(await readFile("manifest.json"));
-    const names = decodingGraphs(manifest, options.synthesis ?? "full");
+    const names = decodingGraphs(manifest, options.synthesis);
     const reads = await streamFingerprints(manifest);
     const take = listedFiles(manifest, readFile, [TABLES, KNOWN_ANSWERS, ...names.map((name) => `${name}.onnx`)], options);
     const tables = await readTables(await take(TABLES), manifest);

@@ -175,10 +175,16 @@ function roundHalfToEven(value: number): number {
   return value - down > 0.5 || (value - down === 0.5 && down % 2 === 1) ? down + 1 : down;
 }
 
-/** The graphs that decoding runs, the exact ones first; synthesis: `full`, or a lighter g_s of the bundle. */
-export function decodingGraphs(manifest: Manifest, synthesis: string): string[] {
+/**
+ * The graphs that decoding runs, the exact ones first.
+ *
+ * synthesis: `full`, or a lighter g_s of the bundle; by default the full one, or the one there is.
+ */
+export function decodingGraphs(manifest: Manifest, synthesis?: string): string[] {
   const contexts = [...Array(GROUPS).keys()].flatMap((k) => [`context_${k}_anchor`, `context_${k}_nonanchor`]);
-  const drawing = synthesis === "full" ? "g_s" : `g_s.${synthesis}`;
+  const there = Object.keys(manifest.graphs).filter((name) => name.startsWith("g_s."));
+  const byDefault = !Object.hasOwn(manifest.graphs, "g_s") && there.length === 1 ? there[0]! : "g_s";
+  const drawing = synthesis === undefined ? byDefault : synthesis === "full" ? "g_s" : `g_s.${synthesis}`;
   const wanted = ["h_s", ...contexts, drawing];
   for (const name of wanted) {
     const entry = Object.hasOwn(manifest.graphs, name) ? manifest.graphs[name] : undefined;
