@@ -1,0 +1,160 @@
+"""What a search brings: BD-rate of every effort against effort 0, and the seconds that a megapixel takes.
+
+    python -m benchmarks.effort --images KODAK [--efforts 0,1,2,4] [--qualities 1,3,5,8] [--out results.jsonl]
+                                [--plot effort.svg]
+
+Every picture goes through a file at every quality.  It takes hours: each measurement is appended to --out as it is
+made, and the same command goes on from there.  The table has the efforts that are complete; docs/effort.md shows it and
+the plot.  Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from s2c_deploy import Codec, __version__
+from s2c_deploy.bench.cases import Source, photographs
+from s2c_deploy.errors import InputError
+from s2c_deploy.evaluation.curves import Curve, compare, mean_curve
+from s2c_deploy.evaluation.measure import BundleMethod, Measurement, measure
+from s2c_deploy.files import atomic_write
+from s2c_deploy.report.environment import processor
+from s2c_deploy.report.figure import COLORS, logarithmic, rendered
+from s2c_deploy.report.table import Table, markdown, percent
+
+RESULTS = Path(__file__).resolve().parent / "results" / __version__
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """An effort, measured on all pictures at all qualities."""
+
+    effort: int
+    curve: Curve
+    #: Against effort 0, in percent; None where there is none.
+    bd_rate: float | None
+    #: Of encoding a megapixel.
+    seconds: float
+
+
+def describe(codec: Codec) -> dict[str, str]:
+    """What measurements have to agree in."""
+    return {
+        "bundle": f"{codec.bundle.config.name} {codec.bundle.fingerprint.hex()[:16]}",
+        "engine": codec.backend,
+        "processor": processor(),
+    }
+
+
+def read(path: Path, about: dict[str, str]) -> list[Measurement]:
+    """What a file holds so far; InputError if it is of something else."""
+    if not path.exists():
+        path.write_text(json.dumps(about) + "\n")
+    first, *lines = path.read_text().splitlines()
+    if json.loads(first) != about:
+        raise InputError(f"{path}: expected {about}, found {first}", hint="name another file: --out")
+    return [Measurement(**json.loads(line)) for line in lines]
+
+
+def missing(
+    done: Sequence[Measurement], sources: Sequence[Source], methods: Sequence[BundleMethod]
+) -> Iterator[tuple[BundleMethod, Source, float]]:
+    """What is left to measure: effort by effort, so that they are complete one after another."""
+    known = {(row.method, row.image, row.setting) for row in done}
+    for method in methods:
+        for source in sources:
+            for quality in method.settings:
+                if (method.name, source.name, quality) not in known:
+                    yield method, source, quality
+
+
+def levels(rows: Sequence[Measurement], methods: Sequence[BundleMethod], pictures: int) -> list[Level]:
+    """The complete ones."""
+    found: list[Level] = []
+    for method in methods:
+        own = [row for row in rows if row.method == method.name and row.setting in method.settings]
+        if len(own) < pictures * len(method.settings):
+            print(f"{method.name}: {len(own)} of {pictures * len(method.settings)} measured", file=sys.stderr)
+            continue
+        curve = mean_curve(method.name, "bundle", method.description, own)
+        against = compare(found[0].curve, curve, "psnr") if found else None
+        seconds = fmean(row.encode_seconds / (row.width * row.height / 1e6) for row in own)
+        bd_rate = None if against is None else against.pchip
+        found.append(Level(effort=method.effort, curve=curve, bd_rate=bd_rate, seconds=seconds))
+    return found
+
+
+def table_of(found: Sequence[Level]) -> Table:
+    settings = [point.setting for point in found[0].curve.points]
+    rows = []
+    for level in found:
+        points = [f"{point.bpp:.4f} bpp, {point.psnr:.2f} dB" for point in level.curve.points]
+        bd_rate = "" if level.bd_rate is None else percent(level.bd_rate / 100, 1)
+        rows.append((str(level.effort), bd_rate, f"{level.seconds:.1f}", *points))
+    columns = ("effort", "BD-rate", "s/megapixel", *(f"quality {setting:g}" for setting in settings))
+    return Table(title="effort", columns=columns, rows=tuple(rows))
+
+
+def plot(found: Sequence[Level], path: Path) -> None:
+    """BD-rate over seconds."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
+        seconds, rates = [level.seconds for level in found], [level.bd_rate or 0.0 for level in found]
+        axes.plot(seconds, rates, color=COLORS[1], marker="o", linewidth=2)
+        for level, x, y in zip(found, seconds, rates, strict=True):
+            axes.annotate(f"effort {level.effort}", (x, y), xytext=(6, 6), textcoords="offset points")
+        logarithmic(axes.xaxis, min(seconds), 2 * max(seconds))
+        axes.set_xlabel("seconds to encode a megapixel")
+        axes.set_ylabel("BD-rate against effort 0, %")
+        axes.margins(y=0.15)
+        axes.grid(alpha=0.3)
+
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(rendered(draw, path.suffix[1:], width=6.5, height=3.6))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--bundle", type=Path, default=Path("engines/conv-small"))
+    parser.add_argument("--images", type=Path, default=Path("export/photographs"))
+    parser.add_argument("--count", type=int, help="of pictures; all")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--efforts", default="0,1,2,4", help="with commas between")
+    parser.add_argument("--qualities", default="1,3,5,8", help="with commas between")
+    parser.add_argument("--out", type=Path, default=RESULTS / "effort.jsonl")
+    parser.add_argument("--plot", type=Path, help="a .svg or .png")
+    arguments = parser.parse_args()
+    sources = photographs(arguments.images, arguments.count)
+    qualities = tuple(float(quality) for quality in arguments.qualities.split(","))
+    efforts = sorted({0, *map(int, arguments.efforts.split(","))})
+    with Codec.open(arguments.bundle, arguments.backend) as codec, TemporaryDirectory() as folder:
+        methods = [
+            BundleMethod(name=f"effort {effort}", codec=codec, settings=qualities, effort=effort) for effort in efforts
+        ]
+        rows = read(arguments.out, describe(codec))
+        codec.reconstruct(np.zeros((64, 64, 3), np.uint8))  # the engines are open before the clock runs
+        for method, source, quality in missing(rows, sources, methods):
+            rows.append(measure(method, source.pixels, quality, image=source.name, folder=Path(folder)))
+            with arguments.out.open("a") as file:
+                file.write(json.dumps(asdict(rows[-1])) + "\n")
+            print(f"{method.name}, {source.name}, quality {quality:g}", file=sys.stderr)
+        found = levels(rows, methods, len(sources))
+    print(f"{len(sources)} pictures, {' on '.join(describe(codec).values())}\n")
+    print(markdown(table_of(found)))
+    if arguments.plot is not None:
+        plot(found, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
