@@ -143,7 +143,8 @@ def main() -> None:
             BundleMethod(name=f"effort {effort}", codec=codec, settings=qualities, effort=effort) for effort in efforts
         ]
         rows = read(arguments.out, describe(codec))
-        codec.reconstruct(np.zeros((64, 64, 3), np.uint8))  # the engines are open before the clock runs
+        for shape in {source.pixels.shape for source in sources}:  # engines prepare themselves for a size
+            codec.reconstruct(np.zeros(shape, np.uint8))
         for method, source, quality in missing(rows, sources, methods):
             rows.append(measure(method, source.pixels, quality, image=source.name, folder=Path(folder)))
             with arguments.out.open("a") as file:

@@ -48,8 +48,8 @@ def wrong_symbol(bundle: Path, weights: Path | None, threads: int) -> TimedCodec
     right = stages._TimedDecoder.read
     calls = [0]
 
-    def read(self, indexes):  # type: ignore[no-untyped-def]
-        symbols = right(self, indexes)
+    def read(self, indexes, out):  # type: ignore[no-untyped-def]
+        symbols = right(self, indexes, out)
         calls[0] += 1
         if calls[0] % 11 == 0:
             symbols.reshape(-1)[7] += 1
