@@ -65,14 +65,14 @@ class LatentCoder:
     def push_hyper(self, z: FloatArray, quality: float, encoders: Sequence[Encoder]) -> Symbols:
         """Rounds and pushes the hyper-latents; returns their symbols."""
         z_symbols: Symbols = _rounded(z, Z_LIMIT)
-        indexes = self._z_indexes(quality, len(encoders), *z.shape[2:])
+        indexes = self._z_indexes(quality, *z.shape[2:], batch=len(encoders))
         z_symbols[indexes < self._skip_below] = 0
         _push(encoders, z_symbols, indexes)
         return z_symbols
 
     def read_hyper(self, decoders: Sequence[Decoder], rows: int, columns: int, quality: float) -> Symbols:
         """The hyper-latents' symbols; BitstreamError for one outside the range that h_s is proven for."""
-        z_symbols = _read(decoders, self._z_indexes(quality, len(decoders), rows, columns))
+        z_symbols = _read(decoders, self._z_indexes(quality, rows, columns, batch=len(decoders)))
         if (largest := int(np.abs(z_symbols.astype(np.int32)).max())) > Z_LIMIT:
             raise BitstreamError("hyper-latent", expected=f"symbols within {Z_LIMIT}", found=largest)
         return z_symbols
@@ -124,7 +124,7 @@ class LatentCoder:
             start = stop
         return y_hat
 
-    def _z_indexes(self, quality: float, batch: int, rows: int, columns: int) -> Indexes:
+    def _z_indexes(self, quality: float, rows: int, columns: int, *, batch: int = 1) -> Indexes:
         z_indexes = self._bundle.gains.at(quality)[3].reshape(1, -1, 1, 1)
         return np.tile(z_indexes, (batch, 1, rows, columns))
 
