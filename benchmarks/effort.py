@@ -27,7 +27,7 @@ from s2c_deploy.bench.cases import Source, photographs
 from s2c_deploy.errors import InputError
 from s2c_deploy.evaluation.curves import Curve, compare, mean_curve
 from s2c_deploy.evaluation.measure import BundleMethod, Measurement, measure
-from s2c_deploy.files import atomic_write
+from s2c_deploy.files import write_bytes
 from s2c_deploy.report.environment import processor
 from s2c_deploy.report.figure import COLORS, logarithmic, rendered
 from s2c_deploy.report.table import Table, markdown, percent
@@ -78,13 +78,15 @@ def missing(
                     yield method, source, quality
 
 
-def levels(rows: Sequence[Measurement], methods: Sequence[BundleMethod], pictures: int) -> list[Level]:
-    """The complete ones."""
+def levels(rows: Sequence[Measurement], methods: Sequence[BundleMethod], pictures: set[str]) -> list[Level]:
+    """Those that are complete for these pictures."""
     found: list[Level] = []
     for method in methods:
-        own = [row for row in rows if row.method == method.name and row.setting in method.settings]
-        if len(own) < pictures * len(method.settings):
-            print(f"{method.name}: {len(own)} of {pictures * len(method.settings)} measured", file=sys.stderr)
+        of_method = [row for row in rows if row.method == method.name]
+        own = [row for row in of_method if row.setting in method.settings and row.image in pictures]
+        wanted = len(pictures) * len(method.settings)
+        if len(own) < wanted:
+            print(f"{method.name}: {len(own)} of {wanted} measured", file=sys.stderr)
             continue
         curve = mean_curve(method.name, "bundle", method.description, own)
         against = compare(found[0].curve, curve, "psnr") if found else None
@@ -120,8 +122,7 @@ def plot(found: Sequence[Level], path: Path) -> None:
         axes.margins(y=0.15)
         axes.grid(alpha=0.3)
 
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(rendered(draw, path.suffix[1:], width=6.5, height=3.6))
+    write_bytes(path, rendered(draw, path.suffix[1:], width=6.5, height=3.6))
 
 
 def main() -> None:
@@ -150,7 +151,7 @@ def main() -> None:
             with arguments.out.open("a") as file:
                 file.write(json.dumps(asdict(rows[-1])) + "\n")
             print(f"{method.name}, {source.name}, quality {quality:g}", file=sys.stderr)
-        found = levels(rows, methods, len(sources))
+        found = levels(rows, methods, {source.name for source in sources})
     print(f"{len(sources)} pictures, {' on '.join(describe(codec).values())}\n")
     print(markdown(table_of(found)))
     if arguments.plot is not None:

@@ -69,7 +69,7 @@ ProfileOption = Annotated[
     list[str] | None,
     typer.Option(
         "--profile",
-        help="Picture sizes MIN,OPT,MAX; repeat for several.",
+        help="Picture sizes MIN,OPT,MAX, with @N behind for up to N in one call; repeat for several.",
         show_default="64x64,768x512,2048x2048",
     ),
 ]

@@ -10,10 +10,6 @@ import typer
 from s2c_deploy.cli.options import BundleOption, ForceOption, JsonOption
 from s2c_deploy.cli.output import say, say_json
 from s2c_deploy.formats.finding import bundle_to_write_with
-from s2c_deploy.presets import FULL
-
-#: Browsers take seconds for the full one.
-_FAST = "fast"
 
 
 def web(
@@ -37,8 +33,6 @@ def web(
 
     check_web_place(folder, force=force)
     opened = open_bundle(bundle_to_write_with(bundle))
-    if synthesis is None:
-        synthesis = _FAST if _FAST in opened.syntheses else FULL
     made = write_web_bundle(opened, folder, synthesis=synthesis, force=force)
     total = sum(made.files.values())
     if as_json:

@@ -116,6 +116,11 @@ class Codec:
         """The backend that runs; what ``auto`` became."""
         return self._networks.backend
 
+    @property
+    def synthesis(self) -> str:
+        """The graph of the g_s that draws, as the bundle names it."""
+        return self._networks.synthesis
+
     def load(self, *, encoder: bool = True, decoder: bool = True) -> None:
         """Opens the graphs of either direction now, rather than at the first picture."""
         sides = {"g_a": encoder, "h_a": encoder, "g_s": decoder}

@@ -99,7 +99,8 @@ class PictureCoder:
         """The numbers of tiles in groups: neighbours of one size, as many as a call of a network takes."""
 
         def size(number: int) -> Size:
-            return padded(part(number).height), padded(part(number).width)
+            tile = part(number)
+            return padded(tile.height), padded(tile.width)
 
         for (height, width), alike in groupby(numbers, size):
             most = self._networks["h_s"].batch(height // ALIGNMENT, width // ALIGNMENT)

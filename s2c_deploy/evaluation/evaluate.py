@@ -185,7 +185,6 @@ def _open_bundles(request: Request, stack: ExitStack) -> list[BundleMethod]:
             + (f" effort {effort}" if effort else ""),
             codec=codec,
             settings=qualities,
-            synthesis=synthesis,
             effort=effort,
         )
         for codecs, name, fingerprint in zip(opened, names, prints, strict=True)

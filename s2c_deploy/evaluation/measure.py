@@ -16,7 +16,6 @@ from s2c_deploy.codec.codec import Codec
 from s2c_deploy.entropy.tables import FrequencyTables, gaussian_mass
 from s2c_deploy.files import no_room_for
 from s2c_deploy.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
-from s2c_deploy.presets import FULL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +125,6 @@ class BundleMethod:
     name: str
     codec: Codec
     settings: tuple[float, ...]
-    #: The g_s that the codec was opened with.
-    synthesis: str = FULL
     #: As ``Codec.compress`` has it.
     effort: int = 0
     suffix: str = ".s2c"
@@ -135,7 +132,7 @@ class BundleMethod:
     @property
     def description(self) -> str:
         bundle = self.codec.bundle
-        graph = bundle.synthesis_graph(self.synthesis)
+        graph = self.codec.synthesis
         precision = bundle.manifest["graphs"][graph]["precision"]
         return (
             f"S2C {bundle.config.name}, fingerprint {bundle.fingerprint.hex()[:16]}, {graph} {precision}, "

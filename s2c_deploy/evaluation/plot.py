@@ -10,7 +10,7 @@ from s2c_deploy.errors import InputError
 from s2c_deploy.evaluation.curves import Curve, Metric
 from s2c_deploy.evaluation.evaluate import Evaluation
 from s2c_deploy.evaluation.tables import curves_of, named_pictures
-from s2c_deploy.files import atomic_write
+from s2c_deploy.files import write_bytes
 from s2c_deploy.report.figure import COLORS, PLOT_SUFFIXES, rendered, svg_element
 from s2c_deploy.report.page import html_figure
 
@@ -27,8 +27,7 @@ def write_plot(evaluation: Evaluation, path: Path) -> None:
     """Writes the curves to a .png or .svg file; InputError for another suffix, DependencyError without matplotlib."""
     if path.suffix.lower() not in PLOT_SUFFIXES:
         raise InputError(f"cannot plot to {path}", hint=f"name a file ending in {' or '.join(PLOT_SUFFIXES)}")
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(_draw(evaluation, path.suffix.lower()[1:]))
+    write_bytes(path, _draw(evaluation, path.suffix.lower()[1:]))
 
 
 def figures(evaluation: Evaluation) -> list[str]:

@@ -14,6 +14,7 @@ Size = tuple[int, int]
 Shape = tuple[int, ...]
 #: Side of a picture's pixels per tensor element: x is the picture, z_hat the hyper-latent, all else latents.
 _STRIDES = {"x": 1, "z_hat": HYPER_STRIDE}
+#: Of a profile: a slip of the finger is not built for an hour.
 MAX_BATCH = 64
 
 

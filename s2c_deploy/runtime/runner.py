@@ -145,8 +145,8 @@ class Runner(NotCopied, ABC):
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]: ...
 
     def batch(self, rows: int, columns: int) -> int:
-        """How many pictures one call had better take whose largest input has these rows and columns.  On a CPU one:
-        threads have one each."""
+        """How many pictures one call had better take whose inputs have these rows and columns.  On a CPU one: threads
+        have one each."""
         return 1
 
     def watch(self) -> None:

@@ -34,6 +34,8 @@ _ENGINE = "onnxruntime"
 #: What a decoder reads of tables.npz.
 _TABLES = ("sizes", "freqs", "centers", "shifts", "skip_below", "inverse_gain", "z_indexes")
 _MODEL = ("latent_channels", "hyper_channels", "lmbdas")
+#: The g_s by default, where the bundle has it.
+_FAST = "fast"
 #: Of the picture of g_s's known answer, in positions of the latent: it is part of what is fetched.
 _ANSWER_SIDE = 4
 #: Pixels that g_s in float16 weights may be away from the bundle's own, in levels of 255.
@@ -53,9 +55,10 @@ class WebBundle:
     largest_difference: float
 
 
-def write_web_bundle(bundle: Bundle, folder: Path, *, synthesis: str = FULL, force: bool = False) -> WebBundle:
+def write_web_bundle(bundle: Bundle, folder: Path, *, synthesis: str | None = None, force: bool = False) -> WebBundle:
     """Writes a web bundle; what is there is replaced with ``force``, and only if it is a web bundle or empty.
 
+    synthesis: which g_s it draws with; by default fast where the bundle has it, as browsers take seconds for the full.
     InputError where nothing can be written or there is no such g_s, DependencyError without ONNX Runtime or onnx;
     ExactnessError or ParityError if a narrowed graph computes something else than the bundle's.
     """
@@ -63,6 +66,8 @@ def write_web_bundle(bundle: Bundle, folder: Path, *, synthesis: str = FULL, for
     choose_backend(_ENGINE)
     if find_spec("onnx") is None:
         raise DependencyError("onnx", extra="cpu")
+    if synthesis is None:
+        synthesis = _FAST if _FAST in bundle.syntheses else FULL
     drawing = bundle.synthesis_graph(synthesis)
     files: dict[str, bytes] = {}
     graphs: dict[str, dict[str, Any]] = {}

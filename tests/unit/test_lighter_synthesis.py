@@ -473,7 +473,7 @@ def test_rows_of_a_g_s_that_the_bundle_lacks_are_left_out() -> None:
     assert left == {"openvino-fast": "the bundle has no g_s called fast"}
 
 
-def test_evaluation_compares_them(lighter_bundle: Path, tmp_path: Path) -> None:
+def test_evaluation_compares_them(lighter_bundle: Path) -> None:
     """The same files, other pixels: a curve for each, and one for each effort of each."""
     request = EvaluationRequest(
         images=lighter_bundle,
