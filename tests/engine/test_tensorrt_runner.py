@@ -286,14 +286,15 @@ def test_a_picture_in_tiles_of_some_sizes(
 ) -> None:
     """The whole codec: shapes change from tile to tile and back, and every value stays what ONNX Runtime computes.
 
-    Tiles of 64 are three in a row, which an engine for four at a time decodes together.
+    Tiles of 64 are three in a row, which an engine for four at a time decodes together; one of 128 and what is left
+    beside it are not of one size, and go through it apart.
     """
 
     device: Any = HostCuda()
 
     class Stood(Networks):
         def open_graph(self, graph: str) -> Runner:
-            profiles = [SMALL, Profile.parse(f"64x64@{batch}")]
+            profiles = [SMALL, Profile.parse(f"64x64,64x64,128x128@{batch}")]
             return Stand(self._bundle, graph, profiles, monkeypatch, cuda=device).runner
 
     # As on a GPU, one thread at a time uses the graphs.

@@ -135,6 +135,7 @@ def test_annealing() -> None:
     for quantize, _ in itertools.product((hot, cold), range(20)):
         out = quantize(v)
         assert ((out >= torch.floor(v)) & (out <= torch.floor(v) + 1)).all()
+    assert not torch.equal(hot(v), hot(v)), "there is chance in it"
     inside = (v - torch.floor(v) - 0.5).abs() > 0.2
     torch.testing.assert_close(cold(v)[inside], torch.round(v)[inside], atol=0.05, rtol=0)
 
