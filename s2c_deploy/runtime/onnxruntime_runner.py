@@ -9,7 +9,6 @@ from typing import Any
 from s2c_deploy.arrays import FloatArray
 from s2c_deploy.errors import DependencyError, EngineError
 from s2c_deploy.formats.onnx_graph import OnnxGraph
-from s2c_deploy.runtime.backends import GPU_BACKENDS
 from s2c_deploy.runtime.providers import BATCH, PROVIDERS, provider_options
 from s2c_deploy.runtime.runner import Runner, TensorSpec, cannot_load
 from s2c_deploy.runtime.silent import import_onnxruntime
@@ -36,7 +35,7 @@ class OnnxRuntimeRunner(Runner):
         self._names = [spec.name for spec in self.outputs]
 
     def batch(self, rows: int, columns: int) -> int:
-        return BATCH if self.backend in GPU_BACKENDS else 1
+        return 1 if self.backend == "onnxruntime" else BATCH
 
     def _run(self, inputs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         return dict(zip(self._names, self._session.run(self._names, dict(inputs)), strict=True))
