@@ -22,12 +22,12 @@ from s2c_deploy import __version__
 from s2c_deploy.evaluation import Evaluation, Request, evaluate_folder
 from s2c_deploy.evaluation.reference import known_dataset
 from s2c_deploy.evaluation.report import write_json
-from s2c_deploy.evaluation.tables import bd_rate_table, notes, over_ideal, size_table
+from s2c_deploy.evaluation.tables import bd_rate_table, notes, points_table, size_table
 from s2c_deploy.export.exporter import export_bundle
 from s2c_deploy.files import atomic_write
 from s2c_deploy.listing import list_images
 from s2c_deploy.models.checkpoint import load_checkpoint
-from s2c_deploy.report.table import Table, markdown
+from s2c_deploy.report.table import markdown
 
 WEIGHTS, RESULTS = Path("export"), Path("benchmarks/results") / __version__
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
@@ -56,14 +56,10 @@ def split_card(text: str, card: Path) -> tuple[str, str]:
 def figures(evaluation: Evaluation) -> str:
     """The figures of one bundle as Markdown: conditions, a line per quality, BD-rates."""
     bundle = evaluation.curves[0]
-    rows = []
-    for point in bundle.points:
-        ms_ssim = "" if point.ms_ssim is None else f"{point.ms_ssim:.4f}"
-        rows.append((f"{point.setting:g}", f"{point.bpp:.4f}", f"{point.psnr:.2f}", ms_ssim, over_ideal(point)))
-    columns = ("quality", "bpp", "PSNR dB", "MS-SSIM", "size over ideal")
-    points = Table(title="", columns=columns, rows=tuple(rows))
+    untimed = tuple(replace(point, encode_seconds=None, decode_seconds=None) for point in bundle.points)
+    points = points_table(replace(bundle, points=untimed))
     sizes = size_table(evaluation, bundle.name)
-    sizes = replace(sizes, columns=("quality", *sizes.columns[1:]))
+    points, sizes = (replace(table, columns=("quality", *table.columns[1:])) for table in (points, sizes))
     methods = [f"- {curve.name}: {curve.description}" for curve in evaluation.curves]
     parts = [
         " ".join(notes(evaluation)),
@@ -114,6 +110,7 @@ def main() -> None:
         references=REFERENCES,
         dataset="kodak",
         backend=arguments.backend,
+        ssimulacra2=True,
     )
     if not arguments.print and known_dataset([path.stem for path in list_images(arguments.images)]) != "kodak":
         raise SystemExit(f"{arguments.images} is not the 24 Kodak images; --print shows figures of any folder")

@@ -58,6 +58,9 @@ def evaluate(
         str | None,
         typer.Option(help="What the pictures are, for --reference.", show_default="kodak if named kodim01 … 24"),
     ] = None,
+    ssimulacra2: Annotated[
+        bool, typer.Option("--ssimulacra2", help="Quality by SSIMULACRA2, too: about a second a picture.")
+    ] = False,
     backend: BackendOption = "auto",
     threads: ThreadsOption = 0,
     background: BackgroundOption = None,
@@ -116,6 +119,7 @@ def evaluate(
             background=background,
             skip_unreadable=skip_unreadable,
             follow_links=follow_links,
+            ssimulacra2=ssimulacra2,
         )
     )
     _show(evaluation, wide)

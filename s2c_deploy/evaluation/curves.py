@@ -13,7 +13,7 @@ from s2c_deploy.evaluation.measure import Measurement
 from s2c_deploy.metrics import bd_rate, rates_at
 
 Kind = Literal["bundle", "codec", "reference"]
-Metric = Literal["psnr", "ms_ssim"]
+Metric = Literal["psnr", "ms_ssim", "ssimulacra2"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class Point:
     decode_seconds: float | None = None
     #: The ideal code length.
     ideal_bpp: float | None = None
+    #: Over the pictures that have it.
+    ssimulacra2: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +50,23 @@ class Curve:
     ms_ssim_pictures: int | None
     #: Why there are no points, or None.
     missing: str | None = None
+    #: How many of them SSIMULACRA2 is the mean of.
+    ssimulacra2_pictures: int | None = None
 
     def quality(self, metric: Metric) -> list[float] | None:
-        """PSNR in dB, or MS-SSIM as -10 log10(1 - MS-SSIM) dB; None if a point lacks it."""
+        """PSNR in dB, MS-SSIM as -10 log10(1 - MS-SSIM) dB, or SSIMULACRA2; None if a point lacks it."""
         if metric == "psnr":
             return [point.psnr for point in self.points]
-        values = [point.ms_ssim for point in self.points]
-        return None if not values or None in values else [decibel(v) for v in values if v is not None]
+        structural = metric == "ms_ssim"
+        values = [point.ms_ssim if structural else point.ssimulacra2 for point in self.points]
+        if not values or None in values:
+            return None
+        return [decibel(v) if structural else v for v in values if v is not None]
+
+    def pictures_with(self, metric: Metric) -> int | None:
+        """How many pictures the means of a metric are of; None where that is not known."""
+        known = {"psnr": self.pictures, "ms_ssim": self.ms_ssim_pictures, "ssimulacra2": self.ssimulacra2_pictures}
+        return known[metric]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +78,7 @@ class Comparison:
     metric: Metric
     pchip: float | None = None
     cubic: float | None = None
-    #: Where the interval of quality begins that both cover, dB; the figures are means over it.
+    #: Where the interval of quality begins that both cover, as ``Curve.quality`` has it; the figures are means over it.
     low: float | None = None
     #: Where it ends.
     high: float | None = None
@@ -95,6 +107,7 @@ def mean_curve(
         pictures=len({row.image for row in rows}),
         ms_ssim_pictures=len({row.image for row in rows if row.ms_ssim is not None}),
         missing=missing,
+        ssimulacra2_pictures=len({row.image for row in rows if row.ssimulacra2 is not None}),
     )
 
 
@@ -107,6 +120,7 @@ def _mean_point(setting: float, rows: Sequence[Measurement]) -> Point:
         encode_seconds=fmean(row.encode_seconds for row in rows),
         decode_seconds=fmean(row.decode_seconds for row in rows),
         ideal_bpp=_mean([row.ideal_bpp for row in rows]),
+        ssimulacra2=_mean([row.ssimulacra2 for row in rows]),
     )
 
 
@@ -126,12 +140,13 @@ def compare(anchor: Curve, test: Curve, metric: Metric) -> Comparison | None:
     levels, other = test.quality(metric), anchor.quality(metric)
     if levels is None or other is None:
         return None
-    mine, theirs = (c.pictures if metric == "psnr" else c.ms_ssim_pictures for c in (test, anchor))
+    mine, theirs = (c.pictures_with(metric) for c in (test, anchor))
     if theirs is not None and mine != theirs:
         return without(f"the mean of {theirs} pictures, against {mine} measured here")
     low, high = max(min(levels), min(other)), min(max(levels), max(other))
     if low >= high:
-        return without(f"no overlap: {_span(levels)} against {_span(other)}")
+        unit = "" if metric == "ssimulacra2" else " dB"
+        return without(f"no overlap: {_span(levels)}{unit} against {_span(other)}{unit}")
     rates, other_rates = [p.bpp for p in test.points], [p.bpp for p in anchor.points]
     try:
         pchip = bd_rate(other_rates, other, rates, levels)
@@ -142,7 +157,7 @@ def compare(anchor: Curve, test: Curve, metric: Metric) -> Comparison | None:
 
 
 def _span(levels: Sequence[float]) -> str:
-    return f"{min(levels):.2f} to {max(levels):.2f} dB"
+    return f"{min(levels):.2f} to {max(levels):.2f}"
 
 
 def size_ratios(test: Curve, anchor: Curve) -> list[float | None]:

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import PIL
@@ -17,8 +20,9 @@ from s2c_deploy import __version__
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.codec.search import check_effort
 from s2c_deploy.errors import InputError, OutOfMemoryError
-from s2c_deploy.evaluation.curves import Comparison, Curve, Kind, compare, mean_curve
+from s2c_deploy.evaluation.curves import Comparison, Curve, Kind, Metric, compare, mean_curve
 from s2c_deploy.evaluation.measure import BundleMethod, Measurement, Method, measure
+from s2c_deploy.evaluation.perceptual import require_ssimulacra2
 from s2c_deploy.evaluation.pillow_codecs import pillow_codec
 from s2c_deploy.evaluation.reference import choose_references, known_dataset, read_references, shipped_references
 from s2c_deploy.files import temporary_folder
@@ -61,6 +65,8 @@ class Request:
     skip_unreadable: bool = False
     #: Take pictures, too, that lie outside of the folder.
     follow_links: bool = False
+    #: SSIMULACRA2, too: about a second a picture.
+    ssimulacra2: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +110,8 @@ def evaluate_folder(request: Request, progress: Progress = silent) -> Evaluation
     Everything that can be refused is refused before anything is measured.  Raises InputError, BundleError,
     EngineError or DependencyError.
     """
+    if request.ssimulacra2:
+        require_ssimulacra2()
     pictures, skipped = _readable(request)
     dataset = request.dataset or known_dataset([path.stem for path in pictures])
     references = _references(request, dataset)
@@ -111,8 +119,8 @@ def evaluate_folder(request: Request, progress: Progress = silent) -> Evaluation
     with ExitStack() as stack:
         bundles = _open_bundles(request, stack)
         methods: list[Method] = [*bundles, *(codec for codec in codecs if codec.advice is None)]
-        rows = _measure_all(pictures, methods, request.background, progress)
-        environment = _environment(bundles[0].codec)
+        rows = _measure_all(pictures, methods, request, progress)
+        environment = _environment(bundles[0].codec, perceptual=request.ssimulacra2)
         curves = [_curve("bundle", bundle, rows) for bundle in bundles]
     curves += [_curve("codec", codec, rows, missing=codec.advice) for codec in codecs]
     curves += references
@@ -194,20 +202,21 @@ def _open_bundles(request: Request, stack: ExitStack) -> list[BundleMethod]:
 
 
 def _measure_all(
-    pictures: Sequence[Path], methods: Sequence[Method], background: str | None, progress: Progress
+    pictures: Sequence[Path], methods: Sequence[Method], request: Request, progress: Progress
 ) -> list[Measurement]:
     """Each method codes the first picture of a size once before its clock counts: engines compile for sizes."""
     rows: list[Measurement] = []
     total = len(pictures) * sum(len(method.settings) for method in methods)
     warm: set[tuple[int, ...]] = set()
     with temporary_folder("s2c-eval-") as folder:
+        measured = partial(measure, folder=folder, perceptual=request.ssimulacra2)
         for path in pictures:
-            pixels = read_image(path, background=background).pixels
+            pixels = read_image(path, background=request.background).pixels
             for method in methods:
                 if pixels.shape not in warm:
                     method.decode(method.encode(pixels, method.settings[0]))
                 for setting in method.settings:
-                    rows.append(measure(method, pixels, setting, image=name_of(path), folder=folder))
+                    rows.append(measured(method, pixels, setting, image=name_of(path)))
                     progress(len(rows), total, f"measuring {name_of(path)}")
             warm.add(pixels.shape)
     return rows
@@ -219,11 +228,11 @@ def _comparisons(curves: Sequence[Curve]) -> list[Comparison]:
     found = []
     for i, test in enumerate(bundles):
         for anchor in [*others, *bundles[:i]]:
-            found += [compare(anchor, test, "psnr"), compare(anchor, test, "ms_ssim")]
+            found += [compare(anchor, test, metric) for metric in get_args(Metric)]
     return [comparison for comparison in found if comparison is not None]
 
 
-def _environment(codec: Codec) -> dict[str, str]:
+def _environment(codec: Codec, *, perceptual: bool) -> dict[str, str]:
     """What the figures depend on: the versions for rate and quality, the machine for the times."""
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -235,4 +244,4 @@ def _environment(codec: Codec) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": processor(),
         "processors": str(os.cpu_count()),
-    }
+    } | ({"ssimulacra2": version("ssimulacra2")} if perceptual else {})

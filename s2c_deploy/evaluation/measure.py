@@ -14,6 +14,7 @@ import numpy as np
 from s2c_deploy.arrays import Indexes, Pixels, Symbols
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.entropy.tables import FrequencyTables, gaussian_mass
+from s2c_deploy.evaluation.perceptual import SSIMULACRA2_MIN_SIDE, ssimulacra2
 from s2c_deploy.files import no_room_for
 from s2c_deploy.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
 
@@ -78,6 +79,8 @@ class Measurement:
     ideal_bpp: float | None
     #: See ``Check``; None for conventional codecs.
     equal: bool | None
+    #: 100 for equal pictures; None where it was not asked for, and below 8 pixels a side.
+    ssimulacra2: float | None = None
 
     @property
     def bpp(self) -> float:
@@ -85,10 +88,12 @@ class Measurement:
         return self.size * 8 / (self.width * self.height)
 
 
-def measure(method: Method, pixels: Pixels, setting: float, *, image: str, folder: Path) -> Measurement:
+def measure(
+    method: Method, pixels: Pixels, setting: float, *, image: str, folder: Path, perceptual: bool = False
+) -> Measurement:
     """Encodes to a file in ``folder``, reads it back and decodes; pixels are uint8 H x W x 3 (RGB).
 
-    InputError where the file cannot be written; others as the method raises them.
+    perceptual: SSIMULACRA2, too.  InputError where the file cannot be written; others as the method raises them.
     """
     file = folder / f"picture{method.suffix}"
     started = time.perf_counter()
@@ -102,6 +107,7 @@ def measure(method: Method, pixels: Pixels, setting: float, *, image: str, folde
     finished = time.perf_counter()
     height, width = pixels.shape[:2]
     check = method.check(pixels, setting, decoded)
+    scored = perceptual and min(height, width) >= SSIMULACRA2_MIN_SIDE
     return Measurement(
         image=image,
         method=method.name,
@@ -115,6 +121,7 @@ def measure(method: Method, pixels: Pixels, setting: float, *, image: str, folde
         decode_seconds=finished - written,
         ideal_bpp=None if check is None else check.ideal_bits / (height * width),
         equal=None if check is None else check.equal,
+        ssimulacra2=ssimulacra2(pixels, decoded) if scored else None,
     )
 
 

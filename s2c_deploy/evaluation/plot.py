@@ -1,4 +1,4 @@
-"""The curves as a picture: PSNR and MS-SSIM over bpp, by way of matplotlib."""
+"""The curves as a picture: PSNR, MS-SSIM and SSIMULACRA2 over bpp, by way of matplotlib."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from s2c_deploy.files import write_bytes
 from s2c_deploy.report.figure import COLORS, PLOT_SUFFIXES, rendered, svg_element
 from s2c_deploy.report.page import html_figure
 
-_LABELS: dict[Metric, str] = {"psnr": "PSNR (RGB), dB", "ms_ssim": "MS-SSIM, −10 log10(1 − MS-SSIM), dB"}
+_LABELS: dict[Metric, str] = {
+    "psnr": "PSNR (RGB), dB",
+    "ms_ssim": "MS-SSIM, −10 log10(1 − MS-SSIM), dB",
+    "ssimulacra2": "SSIMULACRA2",
+}
 #: Bundles are thick and solid, measured codecs thin and solid, published curves dashed.
 _STYLES: dict[str, dict[str, Any]] = {
     "bundle": {"linewidth": 2.4, "marker": "o", "markersize": 5, "zorder": 3},
@@ -48,9 +52,9 @@ def figures(evaluation: Evaluation) -> list[str]:
 
 
 def _metrics(curves: list[Curve]) -> list[Metric]:
-    """MS-SSIM only where a bundle has it."""
-    structural = any(curve.kind == "bundle" and curve.quality("ms_ssim") for curve in curves)
-    return ["psnr", "ms_ssim"] if structural else ["psnr"]
+    """Those that a bundle has."""
+    bundles = [curve for curve in curves if curve.kind == "bundle"]
+    return [metric for metric in _LABELS if metric == "psnr" or any(curve.quality(metric) for curve in bundles)]
 
 
 def _draw(evaluation: Evaluation, kind: str) -> bytes:

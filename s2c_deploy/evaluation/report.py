@@ -13,6 +13,7 @@ from typing import Any
 from s2c_deploy.evaluation.evaluate import Evaluation
 from s2c_deploy.evaluation.plot import figures
 from s2c_deploy.evaluation.tables import (
+    NAMES,
     bd_cells,
     bd_rate_table,
     curves_of,
@@ -36,7 +37,7 @@ from s2c_deploy.report.table import Table
 
 CSV_COLUMNS = (
     *("image", "method", "setting", "width", "height", "bytes", "bpp", "psnr", "ms_ssim"),
-    *("encode_seconds", "decode_seconds", "ideal_bpp", "equal"),
+    *("encode_seconds", "decode_seconds", "ideal_bpp", "equal", "ssimulacra2"),
 )
 
 _BD_RATE = (
@@ -113,13 +114,13 @@ def _page(evaluation: Evaluation) -> str:
 def _headline(evaluation: Evaluation, test: str) -> str:
     """BD-rates of a bundle against each other method, by PSNR."""
     mine = [comparison for comparison in evaluation.comparisons if comparison.test == test]
-    structural = {c.anchor: bd_cells(c)[0] for c in mine if c.metric == "ms_ssim"}
     findings = []
     for c in mine:
         if c.metric == "psnr":
             rate, _, detail = bd_cells(c)
-            if c.pchip is not None and c.anchor in structural:
-                detail += f"; by MS-SSIM {structural[c.anchor]}"
+            if c.pchip is not None:
+                others = [other for other in mine if other.anchor == c.anchor and other.metric != "psnr"]
+                detail += "".join(f"; by {NAMES[other.metric]} {bd_cells(other)[0]}" for other in others)
             findings.append(Finding(value=rate, what=f"against {c.anchor}", detail=detail))
     said = "bits at equal PSNR (BD-rate, negative is better)" if findings else "compared with nothing"
     return html_findings(f"{test}: {said}", findings)

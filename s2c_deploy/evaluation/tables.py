@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from s2c_deploy.evaluation.curves import Comparison, Curve, Point, size_ratios
+from s2c_deploy.evaluation.curves import Comparison, Curve, Metric, Point, size_ratios
 from s2c_deploy.evaluation.evaluate import Evaluation
 from s2c_deploy.evaluation.reference import DATASETS
 from s2c_deploy.report.table import Table, percent
+
+NAMES: dict[Metric, str] = {"psnr": "PSNR", "ms_ssim": "MS-SSIM", "ssimulacra2": "SSIMULACRA2"}
 
 
 def points_table(curve: Curve) -> Table:
@@ -15,11 +17,12 @@ def points_table(curve: Curve) -> Table:
     columns = ["setting", "bpp", "PSNR dB", "MS-SSIM"]
     timed = any(point.encode_seconds is not None for point in curve.points)
     ideal = any(point.ideal_bpp is not None for point in curve.points)
-    columns += ["size over ideal"] * ideal + ["encode s", "decode s"] * timed
+    seen = any(point.ssimulacra2 is not None for point in curve.points)
+    columns += [NAMES["ssimulacra2"]] * seen + ["size over ideal"] * ideal + ["encode s", "decode s"] * timed
     rows = []
     for p in curve.points:
         row = ["" if p.setting is None else f"{p.setting:g}", f"{p.bpp:.4f}", f"{p.psnr:.2f}", _optional(p.ms_ssim, 4)]
-        row += [over_ideal(p)] * ideal
+        row += [_optional(p.ssimulacra2, 2)] * seen + [over_ideal(p)] * ideal
         row += [_optional(p.encode_seconds, 3), _optional(p.decode_seconds, 3)] * timed
         rows.append(tuple(row))
     return Table(title=curve.name, columns=tuple(columns), rows=tuple(rows))
@@ -33,17 +36,20 @@ def over_ideal(point: Point) -> str:
 def bd_rate_table(evaluation: Evaluation, test: str, *, wide: bool = True) -> Table:
     """BD-rates of one bundle against everything else, a row each; not wide: of the two interpolations, pchip's."""
     mine = [comparison for comparison in evaluation.comparisons if comparison.test == test]
-    structural = {c.anchor: c for c in mine if c.metric == "ms_ssim"}
+    metrics: list[Metric] = ["ms_ssim"]
+    if any(c.metric == "ssimulacra2" for c in mine):
+        metrics.append("ssimulacra2")
+    by_metric = {(c.anchor, c.metric): bd_cells(c)[0] for c in mine}
     rows = []
     for c in mine:
         if c.metric != "psnr":
             continue
-        other = structural.get(c.anchor)
         pchip, cubic, interval = bd_cells(c)
-        structure = "" if other is None else bd_cells(other)[0]
-        rows.append((c.anchor, pchip, cubic, interval, structure) if wide else (c.anchor, pchip, structure, interval))
-    all_columns = ("against", "PSNR, pchip", "PSNR, cubic", "PSNR from, to", "MS-SSIM, pchip")
-    columns = all_columns if wide else ("against", "PSNR", "MS-SSIM", "PSNR from, to")
+        others = [by_metric.get((c.anchor, metric), "") for metric in metrics]
+        rows.append((c.anchor, pchip, cubic, interval, *others) if wide else (c.anchor, pchip, *others, interval))
+    names = [NAMES[metric] for metric in metrics]
+    all_columns = ("against", "PSNR, pchip", "PSNR, cubic", "PSNR from, to", *(f"{name}, pchip" for name in names))
+    columns = all_columns if wide else ("against", "PSNR", *names, "PSNR from, to")
     return Table(title=f"BD-rate of {test}: bits at equal quality", columns=columns, rows=tuple(rows))
 
 
@@ -82,8 +88,10 @@ def notes(evaluation: Evaluation) -> list[str]:
     """What a reader must know beside the figures."""
     e = evaluation
     streams = sum(row.equal is not None for row in e.rows)
+    seen = any(row.ssimulacra2 is not None for row in e.rows)
+    scores = ", MS-SSIM and SSIMULACRA2" if seen else " and MS-SSIM"
     lines = [
-        f"{named_pictures(e)}; bpp, PSNR (RGB) and MS-SSIM are means over them, each weighing the same.",
+        f"{named_pictures(e)}; bpp, PSNR (RGB){scores} are means over them, each weighing the same.",
         f"Decoded pictures that differ from the encoder's own reconstruction: {len(e.unequal)} of {streams}.",
     ]
     if e.ms_ssim_pictures < len(e.pictures):

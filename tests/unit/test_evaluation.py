@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 from pages import Page, check_alone
 from PIL import Image as Pil
+from ssimulacra2 import compute_ssimulacra2
 
 from s2c_deploy.arrays import Pixels
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.errors import DependencyError, InputError
-from s2c_deploy.evaluation import Evaluation, Request, evaluate_folder, plot, report, tables
+from s2c_deploy.evaluation import Evaluation, Request, evaluate_folder, perceptual, plot, report, tables
 from s2c_deploy.evaluation.curves import Curve, Point, compare, mean_curve, size_ratios
 from s2c_deploy.evaluation.evaluate import _comparisons
 from s2c_deploy.evaluation.measure import BundleMethod, Measurement, ideal_bits, measure
+from s2c_deploy.evaluation.perceptual import ssimulacra2
 from s2c_deploy.evaluation.pillow_codecs import CODEC_NAMES, pillow_codec
 from s2c_deploy.formats.bitstream import parse
 from s2c_deploy.metrics import bd_rate, ms_ssim, psnr
@@ -371,6 +373,59 @@ def test_equal_pictures_have_no_number_in_json(evaluation: Evaluation) -> None:
     perfect = replace(evaluation, rows=(replace(evaluation.rows[0], psnr=math.inf),))
     record = json.loads(json.dumps(report.as_record(perfect), allow_nan=False))
     assert record["rows"][0]["psnr"] is None
+
+
+# --- SSIMULACRA2
+
+
+def test_ssimulacra2_is_what_its_package_says_of_files(photograph: Pixels, tmp_path: Path) -> None:
+    picture = photograph[40:200, 30:250]
+    Pil.fromarray(picture).save(tmp_path / "a.png")
+    scores = []
+    for quality in (20, 60, 95):
+        Pil.fromarray(picture).save(tmp_path / "b.jpg", quality=quality, subsampling=0)
+        with Pil.open(tmp_path / "b.jpg") as decoded:
+            scores.append(ssimulacra2(picture, np.asarray(decoded)))
+    assert scores[-1] == pytest.approx(compute_ssimulacra2(tmp_path / "a.png", tmp_path / "b.jpg"), abs=1e-9)
+    assert 0 < scores[0] < scores[1] - 5 < scores[2] - 10 < 90
+    assert ssimulacra2(picture, picture) == 100
+
+
+@pytest.mark.parametrize("other", [np.zeros((9, 8, 3), np.uint8), np.zeros((7, 8, 3), np.uint8)])
+def test_ssimulacra2_refuses(other: Pixels) -> None:
+    with pytest.raises(InputError, match="SSIMULACRA2"):
+        ssimulacra2(np.zeros((7, 8, 3), np.uint8), other)
+
+
+def test_ssimulacra2_where_it_is_asked_for(evaluation: Evaluation, request_: Request, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert {measured.ssimulacra2 for measured in evaluation.rows} == {None}
+    assert "SSIMULACRA2" not in str(tables.bd_rate_table(evaluation, "s2c conv-tiny"))
+    found = evaluate_folder(replace(request_, ssimulacra2=True, against=("jpeg",)))
+    assert all(measured.ssimulacra2 is not None for measured in found.rows)  # the small picture, too
+    mine = found.curves[0]
+    means = [np.mean([r.ssimulacra2 for r in found.rows if r.setting == s and r.method == mine.name]) for s in (1, 8)]
+    assert [mine.points[0].ssimulacra2, mine.points[-1].ssimulacra2] == pytest.approx(means)
+    assert mine.quality("ssimulacra2") == sorted(mine.quality("ssimulacra2") or [])
+    rates = {(c.anchor, c.metric): c.pchip for c in found.comparisons}
+    of_jpeg = next(curve for curve in found.curves if curve.name == "jpeg")
+    points = [(p.bpp, p.ssimulacra2) for c in (of_jpeg, mine) for p in c.points]
+    split = len(of_jpeg.points)
+    pair = [[p[k] for p in part] for part in (points[:split], points[split:]) for k in (0, 1)]
+    assert rates["jpeg", "ssimulacra2"] == pytest.approx(bd_rate(*pair))
+    assert ("vtm-9.1 (published)", "ssimulacra2") not in rates
+    table = tables.bd_rate_table(found, mine.name, wide=False)
+    assert table.columns == ("against", "PSNR", "MS-SSIM", "SSIMULACRA2", "PSNR from, to")
+    assert [row[3] for row in table.rows] == [f"{rates['jpeg', 'ssimulacra2']:+.1f} %", ""]
+    page = Page(report._page(found))
+    assert [e.attributes["aria-label"][:4] for e in page.all("svg")] == ["PSNR", "MS-S", "SSIM"]
+    assert "ssimulacra2" in found.environment
+
+
+def test_without_ssimulacra2(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perceptual, "find_spec", lambda name: None)
+    with pytest.raises(DependencyError, match=r"ssimulacra2.*s2c-deploy\[eval\]"):
+        evaluate_folder(replace(request_, ssimulacra2=True))
 
 
 # --- outputs
