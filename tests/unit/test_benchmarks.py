@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import batch, coder, cost
+from benchmarks import batch, coder, cost, held_out, screens
 from s2c_deploy.arrays import Pixels
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.entropy import gaussian_tables
@@ -52,6 +52,31 @@ def test_the_coder_gets_what_compress_codes(images: Path, bundle_path: Path, scr
     assert record["workload"]["source"] == "1 pictures, conv-tiny, quality 3"
     assert {row["bytes"] for row in record["rows"] if row["coder"].startswith("s2c")} == {record["rows"][0]["bytes"]}
     assert "s2c scalar" in told
+
+
+def test_the_course_on_held_out_pictures(tmp_path: Path) -> None:
+    """Runs one after another; what costs 1.25 times as much at the same PSNR needs 25 % more bits."""
+    lines = ["run,step,quality,bpp,psnr"]
+    for run, step, factor in ((1, 100, 2.0), (1, 300, 1.25), (4, 50, 1.0)):
+        lines += [f"{run},{step},{q},{factor * 0.1 * 2**q},{24 + 3 * q}" for q in range(1, 5)]
+    (tmp_path / "validation.csv").write_text("\n".join(lines) + "\n")
+    found = held_out.against_the_last(held_out.course(tmp_path / "validation.csv"))
+    assert [steps for steps, _ in found] == [100, 300, 350]
+    assert [rate for _, rate in found] == pytest.approx([100, 25, 0])
+    held_out.plot(found, tmp_path / "course.svg")
+    assert "</svg>" in (tmp_path / "course.svg").read_text()
+
+
+def test_screens_are_what_they_are_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["script", str(tmp_path)])
+    screens.main()
+    found = {file.stem: np.asarray(Image.open(file)).astype(int) for file in tmp_path.iterdir()}
+    assert {name: picture.shape for name, picture in found.items()} == dict.fromkeys(
+        ("page", "code", "table", "poster"), (800, 1280, 3)
+    )
+    assert found["page"].mean() > 200 > 100 > found["code"].mean()
+    edges = {name: (abs(np.diff(picture.sum(axis=2), axis=1)) > 300).mean() for name, picture in found.items()}
+    assert all(share > 0.003 for share in edges.values()), edges
 
 
 def test_a_mosaic_has_every_picture_in_its_place() -> None:
