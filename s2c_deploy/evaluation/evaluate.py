@@ -204,7 +204,7 @@ def _open_bundles(request: Request, stack: ExitStack) -> list[BundleMethod]:
 def _measure_all(
     pictures: Sequence[Path], methods: Sequence[Method], request: Request, progress: Progress
 ) -> list[Measurement]:
-    """Each method codes the first picture of a size once before its clock counts: engines compile for sizes."""
+    """Each method codes the first picture of a size once before its clock counts."""
     rows: list[Measurement] = []
     total = len(pictures) * sum(len(method.settings) for method in methods)
     warm: set[tuple[int, ...]] = set()
@@ -214,7 +214,7 @@ def _measure_all(
             pixels = read_image(path, background=request.background).pixels
             for method in methods:
                 if pixels.shape not in warm:
-                    method.decode(method.encode(pixels, method.settings[0]))
+                    method.warm(pixels)
                 for setting in method.settings:
                     rows.append(measured(method, pixels, setting, image=name_of(path)))
                     progress(len(rows), total, f"measuring {name_of(path)}")

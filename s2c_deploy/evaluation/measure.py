@@ -13,6 +13,7 @@ import numpy as np
 
 from s2c_deploy.arrays import Indexes, Pixels, Symbols
 from s2c_deploy.codec.codec import Codec
+from s2c_deploy.codec.search import GRADIENT
 from s2c_deploy.entropy.tables import FrequencyTables, gaussian_mass
 from s2c_deploy.evaluation.perceptual import SSIMULACRA2_MIN_SIDE, ssimulacra2
 from s2c_deploy.files import no_room_for
@@ -49,6 +50,9 @@ class Method(Protocol):
     def encode(self, pixels: Pixels, setting: float) -> bytes: ...
 
     def decode(self, data: bytes) -> Pixels: ...
+
+    def warm(self, pixels: Pixels) -> None:
+        """Codes a picture in as little time as may be: engines compile for sizes, libraries load when first called."""
 
     def check(self, pixels: Pixels, setting: float, decoded: Pixels) -> Check | None:
         """What only the encoder can know, outside the clock; None where there is nothing to check."""
@@ -152,6 +156,9 @@ class BundleMethod:
 
     def decode(self, data: bytes) -> Pixels:
         return self.codec.decompress(data)
+
+    def warm(self, pixels: Pixels) -> None:
+        self.decode(self.codec.compress(pixels, self.settings[0], effort=min(self.effort, GRADIENT)))
 
     def check(self, pixels: Pixels, setting: float, decoded: Pixels) -> Check | None:
         if self.effort:  # what was searched for is in the stream only

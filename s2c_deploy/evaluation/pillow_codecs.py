@@ -75,6 +75,9 @@ class PillowCodec:
                 f"{self.title} fails at {doing}: {error}", hint=f"leave {self.name} out, or such pictures"
             ) from error
 
+    def warm(self, pixels: Pixels) -> None:
+        self.decode(self.encode(pixels, self.settings[0]))
+
     def check(self, pixels: Pixels, setting: float, decoded: Pixels) -> None:
         return None
 

@@ -290,6 +290,22 @@ def test_progress_counts_to_the_end(request_: Request) -> None:
     assert seen == [(1, 3, "measuring colour.png"), (2, 3, "measuring grey.png"), (3, 3, "measuring opaque.webp")]
 
 
+def test_no_search_is_run_for_nothing(bundle_path: Path, photograph: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an engine has to see of a size before it is timed, it sees in the shortest search."""
+    asked = []
+    with Codec.open(bundle_path, "onnxruntime", threads=1) as codec:
+        compress = codec.compress
+
+        def spy(pixels: Pixels, quality: float, *, effort: int) -> bytes:
+            asked.append(effort)
+            return compress(pixels, quality)
+
+        monkeypatch.setattr(codec, "compress", spy)
+        for effort in (0, 1, 9):
+            BundleMethod(name="m", codec=codec, settings=(3,), effort=effort).warm(photograph[:64, :64])
+    assert asked == [0, 1, 2]
+
+
 def test_only_means_of_the_same_pictures_are_compared(evaluation: Evaluation) -> None:
     found = {(c.anchor, c.metric): c for c in evaluation.comparisons}
     assert found["jpeg", "psnr"].pchip is not None
