@@ -101,7 +101,8 @@ def read_table(place: Place) -> Table | None:
         return None
     data = place.read(NAME, limit=_MOST)
     try:
-        table = parquet.read_table(pa.BufferReader(data))
+        # Without threads: where a process ends at once, those of pyarrow may still be about to, and abort it.
+        table = parquet.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
         told = json.loads((table.schema.metadata or {})[_KEY])
         if told["version"] != _VERSION:
             raise ValueError(f"expected version {_VERSION}, found {told['version']!r:.20}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,6 +195,27 @@ def test_the_table_keeps_rows_as_they_are(tmp_path: Path) -> None:
     assert (found.settings, list(found.rows.values())) == (SETTINGS, [failed, done])
     columns = parquet.read_table(tmp_path / NAME).schema
     assert [columns.field(name).type for name in ("path", "bytes", "bpp")] == [pa.string(), pa.int64(), pa.float64()]
+
+
+THREADS = """
+import os, sys
+from s2c_deploy.batch.places import open_place
+from s2c_deploy.batch.table import Table, read_table, write_table
+import pyarrow.parquet
+count = lambda: len(os.listdir("/proc/self/task"))
+before = count()
+place = open_place(sys.argv[1])
+write_table(place, Table(settings={}))
+read_table(place)
+print(count() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc here")
+def test_no_thread_is_left_behind(tmp_path: Path) -> None:
+    """A process that ends while one of pyarrow's threads is about to end, too, is aborted."""
+    command = [sys.executable, "-c", THREADS, str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout == "0\n"
 
 
 @pytest.mark.parametrize(
