@@ -59,14 +59,15 @@ def run(*command: object, env: dict[str, str] | None = None) -> str:
 
 
 @pytest.mark.parametrize(
-    ("sanitizers", "optimise"), [("address,undefined", "-O1"), ("address,undefined", "-O3"), ("thread", "-O2")]
+    ("sanitizers", "optimise", "arguments"),
+    [("address,undefined", "-O1", []), ("address,undefined", "-O3", []), ("thread", "-O1", ["threads"])],
 )
-def test_the_c_program_passes_under_the_sanitizers(tmp_path, sanitizers, optimise):
+def test_the_c_program_passes_under_the_sanitizers(tmp_path, sanitizers, optimise, arguments):
     program = tmp_path / "coder_test"
     cc = compiler("cc", "gcc", "clang")
     flags = ["-std=c11", "-g", optimise, f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-pthread"]
     run(cc, *flags, *INCLUDE, PROGRAM, *SOURCES, "-o", program)
-    assert run(program).endswith("ok\n")
+    assert run(program, *arguments).endswith("ok\n")
 
 
 def test_the_c_program_passes_on_another_processor(tmp_path):
