@@ -74,7 +74,10 @@ def test_the_default_bundle_and_no_codec(
         (("-q", "8..1"), "expected 1..8"),
         (("-q", "1..100000000000"), "found '1..100000000000'"),
         (("-q", f"1..1{'0' * 400}"), "expected 1..8"),
-        (("--against", "jpeg,gif"), "expected jpeg, webp, avif, avif-slow, jpeg2000, jpegxl, found 'gif'"),
+        (
+            ("--against", "jpeg,gif"),
+            "expected jpeg, webp, avif, avif-slow, avif-slowest, jpeg2000, jpegxl, jpegxl-slow, found 'gif'",
+        ),
         (("--reference", "vtm-9.1"), "--dataset"),
         (("--reference", "vvc", "--dataset", "kodak"), "no curve of kodak called 'vvc'"),
         (("--reference", "x", "--reference-file", "none.json", "--dataset", "kodak"), "cannot read none.json"),
