@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import batch, coder, cost, held_out, screens
+from benchmarks import batch, coder, cost, held_out, screens, syntheses
 from s2c_deploy.arrays import Pixels
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.entropy import gaussian_tables
+from s2c_deploy.formats.bundle import open_bundle
 from s2c_deploy.metrics import psnr
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,6 +68,32 @@ def test_the_course_on_held_out_pictures(tmp_path: Path) -> None:
     assert [rate for _, rate in found] == pytest.approx([100, 25, 0])
     held_out.plot(found, tmp_path / "course.svg")
     assert "</svg>" in (tmp_path / "course.svg").read_text()
+
+
+def test_what_a_g_s_costs_and_gives() -> None:
+    """Where a decibel is worth so many bits everywhere, so many decibels less are a BD-rate in closed form."""
+    rows = []
+    for way, lost, seconds in ((syntheses.BASE, 0.0, 0.4), (("fast", "float32"), 0.3, 0.1)):
+        for quality, picture in itertools.product((1.0, 3.0, 5.0, 8.0), (0.9, 1.1)):
+            bpp = picture * 2**quality / 20
+            level = 30 + 18 * np.log10(2**quality / 20) - lost
+            rows.append(syntheses.Decode(way=way, quality=quality, bpp=bpp, psnr=level, seconds=seconds))
+    full, fast = syntheses.summaries(rows)
+    assert (full.way, full.bd_rate, full.milliseconds) == (syntheses.BASE, 0, 400)
+    assert fast.bd_rate == pytest.approx(100 * (10 ** (0.3 / 18) - 1))
+    assert list(fast.losses.values()) == pytest.approx([-0.3] * 4)
+    table = syntheses.table_of([full, fast], {"full": "48.5"})
+    assert table.rows[1][:5] == ("`fast`, float32", "", "100", "4.00", "+3.9 %")
+
+
+def test_every_g_s_decodes_one_stream(images: Path, bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.asarray(Image.open(images / "small.png"))
+    with ExitStack() as stack:
+        codecs = syntheses.ways(open_bundle(bundle_path), "onnxruntime", stack)
+        (row,) = syntheses.decodes(codecs, pixels, 3, 1)  # ONNX Runtime has no bfloat16
+        stream = codecs[syntheses.BASE].compress(pixels, 3)
+        assert row.bpp == 8 * len(stream) / (64 * 128)
+        assert row.psnr == psnr(pixels, codecs[syntheses.BASE].decompress(stream))
 
 
 def test_screens_are_what_they_are_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
