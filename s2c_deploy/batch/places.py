@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
+from s2c_deploy.batch.addresses import Address, split_address
 from s2c_deploy.errors import DependencyError, InputError, OutOfMemoryError
-from s2c_deploy.files import check_folder_writable, make_folder, read_bytes, status_of, write_bytes
+from s2c_deploy.files import (
+    cannot_read,
+    check_folder_writable,
+    make_folder,
+    read_bytes,
+    read_open,
+    status_of,
+    write_bytes,
+)
 from s2c_deploy.listing import STREAM_SUFFIXES, LeftOut, Listing, is_inside, list_folder
+from s2c_deploy.pictures.reading import open_regular
 
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://", re.I)
 #: Where a written object appears whole or not at all.
 _WHOLE = ("s3", "gcs", "abfs")
 #: So many names are asked for one by one; for more, everything is listed.
@@ -40,6 +47,8 @@ class Place(Protocol):
 
     #: For messages and the table: without passwords.
     shown: str
+    #: The same for two places that may lie in each other.
+    storage: tuple[str, str]
 
     def entries(self, suffixes: Collection[str], *, follow_links: bool) -> tuple[list[Entry], Listing]:
         """All files below with one of the suffixes, in any case, by name; and what was left out."""
@@ -47,8 +56,12 @@ class Place(Protocol):
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
         """Bytes of those that are there."""
 
-    def read(self, name: str, *, limit: int) -> bytes:
-        """A whole file of at most ``limit`` bytes; OutOfMemoryError."""
+    def identities(self, names: Iterable[str]) -> dict[str, object]:
+        """What makes two names, of two places even, one file; only of those that are there and can have others."""
+
+    def read(self, name: str, *, limit: int, regular: bool = False) -> bytes:
+        """A whole file of at most ``limit`` bytes, InputError for a named pipe if it has to be regular;
+        OutOfMemoryError."""
 
     def write(self, name: str, data: bytes) -> None:
         """A whole file, with the folders on its way; nobody ever sees half of it.  What is there is replaced."""
@@ -59,21 +72,13 @@ class Place(Protocol):
 
 def open_place(address: str) -> Place:
     """A folder by its path or address.  InputError for an address that cannot be understood, DependencyError."""
-    if not address:
-        raise InputError("expected a folder, found an empty name", hint="a variable may be unset")
-    if not _ADDRESS.match(address):
-        return LocalFolder(address)
-    if address.lower().startswith("file://"):
-        parts = urlsplit(address)
-        if parts.netloc not in ("", "localhost") or not parts.path:
-            raise InputError(f"{address} names no folder of this machine", hint="file:///folder has three slashes")
-        return LocalFolder(parts.path)
-    return ObjectStore(address)
+    found = split_address(address)
+    return LocalFolder(found) if isinstance(found, str) else ObjectStore(found)
 
 
 def check_apart(source: Place, target: Place) -> None:
     """InputError where one lies in the other: results would be read, or sources written over."""
-    if isinstance(source, ObjectStore) and isinstance(target, ObjectStore) and not source.is_of_the_storage_of(target):
+    if source.storage != target.storage:
         return
     places = [place.shown.rstrip("/") + "/" for place in (source, target)]
     if places[0].startswith(places[1]) or places[1].startswith(places[0]):
@@ -91,6 +96,7 @@ class LocalFolder:
         except ValueError as error:  # a null character
             raise InputError(f"{path!r:.80} is no path: {error}", hint="check the path") from None
         self.shown = str(self._root)
+        self.storage = ("", "")
 
     def entries(self, suffixes: Collection[str], *, follow_links: bool) -> tuple[list[Entry], Listing]:
         status = status_of(self._root)
@@ -113,8 +119,19 @@ class LocalFolder:
                 found[name] = os.lstat(self._root / name).st_size
         return found
 
-    def read(self, name: str, *, limit: int) -> bytes:
-        return read_bytes(self._root / name, limit=limit)
+    def identities(self, names: Iterable[str]) -> dict[str, object]:
+        found = {name: status_of(self._root / name) for name in names}
+        return {name: (status.st_dev, status.st_ino) for name, status in found.items() if status is not None}
+
+    def read(self, name: str, *, limit: int, regular: bool = False) -> bytes:
+        path = self._root / name
+        if not regular:
+            return read_bytes(path, limit=limit)
+        with open_regular(path) as file:
+            try:
+                return read_open(file, str(path), limit=limit)
+            except OSError as error:
+                raise cannot_read(path, error) from error
 
     def write(self, name: str, data: bytes) -> None:
         path = self._root / name
@@ -129,28 +146,22 @@ class LocalFolder:
 
 
 class ObjectStore:
-    """A bucket, or what is below a prefix in it; any address that ``pyarrow.fs.FileSystem.from_uri`` knows."""
+    """A bucket, or what is below a prefix in it, as ``pyarrow.fs.FileSystem.from_uri`` knows it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: Address) -> None:
         try:
             from pyarrow import fs
         except ModuleNotFoundError as error:
             raise DependencyError("pyarrow", extra="batch") from error
-        parts = urlsplit(address)
-        #: With the password, if it has one: in no message.
-        self._login = parts.netloc.rpartition("@")[0]
-        self.shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        self._address = address
+        self.shown, self.storage = address.shown, address.storage
         try:
-            self._files, base = fs.FileSystem.from_uri(address)
+            self._files, base = fs.FileSystem.from_uri(address.whole)
         except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's ArrowInvalid is a ValueError
             raise self._refused("open", "", error) from error
         self._base = base.rstrip("/")
         if not self._base:
             raise InputError(f"{self.shown} names no bucket or folder", hint="as in s3://bucket/prefix")
-
-    def is_of_the_storage_of(self, other: ObjectStore) -> bool:
-        """Whether both are in the same storage, with the same options."""
-        return bool(self._files.equals(other._files))
 
     def entries(self, suffixes: Collection[str], *, follow_links: bool) -> tuple[list[Entry], Listing]:
         from pyarrow import fs
@@ -182,6 +193,9 @@ class ObjectStore:
         sizes = {info.path[len(self._base) + 1 :]: info.size or 0 for info in infos if info.type == fs.FileType.File}
         return {name: sizes[name] for name in wanted & sizes.keys()}
 
+    def identities(self, names: Iterable[str]) -> dict[str, object]:
+        return {}  # an object has one name
+
     def _asked(self, names: Iterable[str]) -> list[Any]:
         try:
             return list(self._files.get_file_info([f"{self._base}/{name}" for name in names]))
@@ -198,7 +212,7 @@ class ObjectStore:
         except OSError as error:
             raise self._refused("list", "", error) from error
 
-    def read(self, name: str, *, limit: int) -> bytes:
+    def read(self, name: str, *, limit: int, regular: bool = False) -> bytes:
         try:
             with self._files.open_input_file(f"{self._base}/{name}") as file:
                 if file.size() > limit:
@@ -237,8 +251,6 @@ class ObjectStore:
         """The table, which is written before anything else, shows whether this place takes files."""
 
     def _refused(self, what: str, name: str, error: Exception) -> InputError:
-        text = " ".join(str(error).split())
-        if self._login:
-            text = text.replace(f"{self._login}@", "")
+        text = self._address.without_secrets(str(error))
         where = f"{self.shown}/{name}" if name else self.shown
         return InputError(f"cannot {what} {where}: {text}", hint="check the address, its bucket and your credentials")

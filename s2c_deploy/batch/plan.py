@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from s2c_deploy.batch.places import Entry, Place, check_apart
 from s2c_deploy.batch.request import Request, Task
-from s2c_deploy.batch.table import NAME, Row, Table, difference, pending, read_table, shown
+from s2c_deploy.batch.table import NAME, Row, Table, difference, pending, read_table, shown, table_state
 from s2c_deploy.errors import InputError
 from s2c_deploy.image import READ_SUFFIXES
 from s2c_deploy.listing import STREAM_SUFFIXES, Listing, check_found
@@ -21,6 +21,8 @@ class Plan:
     tasks: list[Task]
     #: With a row for every task, and for what was done before.
     table: Table
+    #: Of the table that lay in the target, as ``table_state`` has it.
+    seen: bytes | None
     #: Files that were done before.
     skipped: int
     listing: Listing
@@ -40,6 +42,8 @@ def make_plan(request: Request, source: Place, target: Place, settings: dict[str
     check_found(listing, "pictures" if pictures else ".s2c streams", suffixes)
     tasks = [_task(entry, request.suffix) for entry in entries]
     _check_distinct(tasks)
+    _check_no_source(source, target, tasks)
+    seen = table_state(target)
     before = None if request.force else read_table(target)
     if before is None:
         before = Table(settings=settings)
@@ -53,7 +57,7 @@ def make_plan(request: Request, source: Place, target: Place, settings: dict[str
     todo = [task for task in tasks if not _is_done(task, before.rows.get(shown(task.source)), there)]
     for task in todo:
         before.add(pending(task))
-    return Plan(tasks=todo, table=before, skipped=len(tasks) - len(todo), listing=listing)
+    return Plan(tasks=todo, table=before, seen=seen, skipped=len(tasks) - len(todo), listing=listing)
 
 
 def target_name(source: str, suffix: str) -> str:
@@ -68,14 +72,25 @@ def _task(entry: Entry, suffix: str) -> Task:
 
 def _check_distinct(tasks: list[Task]) -> None:
     """InputError where two sources would be one result, or one row."""
-    taken: dict[str, Task] = {}
+    taken: dict[tuple[str, str], Task] = {}
     for task in tasks:
-        for name in {shown(task.target), f"row {shown(task.source)}"}:
-            other = taken.setdefault(name, task)
+        for kind, name in (("target", task.target), ("row", task.source)):
+            other = taken.setdefault((kind, shown(name)), task)
             if other is not task:
                 raise InputError(
                     f"{other.source} and {task.source} would both become {task.target}", hint="rename one of them"
                 )
+
+
+def _check_no_source(source: Place, target: Place, tasks: list[Task]) -> None:
+    """InputError where a result would replace a source, which links or a second mount can bring about."""
+    read = {identity: name for name, identity in source.identities(task.source for task in tasks).items()}
+    for name, identity in target.identities(task.target for task in tasks).items():
+        if identity in read:
+            raise InputError(
+                f"{target.shown}/{name} is {source.shown}/{read[identity]}, a source, and would be replaced",
+                hint="name another target",
+            )
 
 
 def _check_free(target: Place, tasks: list[Task], rows: Mapping[str, Row], there: Mapping[str, int]) -> None:
@@ -83,7 +98,9 @@ def _check_free(target: Place, tasks: list[Task], rows: Mapping[str, Row], there
     strange = []
     for task in tasks:
         size, row = there.get(task.target), rows.get(shown(task.source))
-        if size is not None and (row is None or (row.bytes is not None and row.bytes != size)):
+        # Of a row that says nothing yet, a killed run may have left the result; one that failed has none.
+        ours = row is not None and row.error is None and row.bytes in (None, size)
+        if size is not None and not ours:
             strange.append(task.target)
     if strange:
         more = f", and {len(strange) - 1} more" if len(strange) > 1 else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 from s2c_deploy.batch.places import LocalFolder, Place, open_place
 from s2c_deploy.batch.plan import Plan, make_plan
 from s2c_deploy.batch.request import Request, Task, settings_of
-from s2c_deploy.batch.table import Row, Saver
+from s2c_deploy.batch.table import Row, Saver, table_state
 from s2c_deploy.errors import InputError
 
 try:
@@ -82,6 +82,10 @@ def carry_out(
     plan, started = prepared.plan, time.monotonic()
     prepared.target.prepare()
     with _alone(prepared.target):
+        if table_state(prepared.target) != plan.seen:
+            raise InputError(
+                f"another batch has written into {prepared.target.shown} meanwhile", hint="run the command again"
+            )
         saver = Saver(prepared.target, plan.table)
         saver.now()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -11,12 +12,13 @@ from typing import Any
 
 from s2c_deploy.batch.places import Place
 from s2c_deploy.batch.request import Task
-from s2c_deploy.errors import DependencyError, InputError
+from s2c_deploy.errors import DependencyError, InputError, OutOfMemoryError
 
 NAME = "batch.parquet"
 _KEY, _VERSION = b"s2c-deploy", 1
-#: Bytes of a table that is read.
-_MOST = 2**32
+#: Bytes of a table that is read, packed and unpacked; a row takes some 1,500 of memory.
+_MOST = 2**31
+_MOST_ROWS = 2**23
 #: Seconds between two writings of the table, and how many times longer the work is than its writing at least.
 _EVERY, _TIMES = 10.0, 20.0
 
@@ -99,26 +101,45 @@ def read_table(place: Place) -> Table | None:
 
     if NAME not in place.sizes([NAME]):
         return None
-    data = place.read(NAME, limit=_MOST)
+    data = place.read(NAME, limit=_MOST, regular=True)
     try:
+        file = parquet.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+        _check_bounds(file.metadata, file.schema_arrow)
         # Without threads: where a process ends at once, those of pyarrow may still be about to, and abort it.
-        table = parquet.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
+        table = file.read(use_threads=False)
         told = json.loads((table.schema.metadata or {})[_KEY])
         if told["version"] != _VERSION:
             raise ValueError(f"expected version {_VERSION}, found {told['version']!r:.20}")
-        if table.schema.remove_metadata() != arrow_schema():
-            raise ValueError("expected other columns")
         rows = from_arrow(table)
         made = Table(settings=dict(told["settings"]), rows={row.path: row for row in rows})
-    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+    except MemoryError:  # pyarrow's ArrowMemoryError is one
+        raise OutOfMemoryError(f"reading {place.shown}/{NAME}") from None
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(
             f"{place.shown}/{NAME} is no table of a batch, or damaged: {reason:.200}",
             hint="--force does everything again, and makes it anew",
         ) from error
-    if len(made.rows) < len(rows) or any(row.path == "" or row.output == "" for row in rows):
-        raise InputError(f"{place.shown}/{NAME} has two rows of one file", hint="--force makes it anew")
+    if len(made.rows) < len(rows) or not all(row.path and row.output for row in rows):
+        raise InputError(f"{place.shown}/{NAME} has two rows of one file, or one of none", hint="--force makes it anew")
     return made
+
+
+def _check_bounds(metadata: Any, schema: Any) -> None:
+    """ValueError for what would take more memory than its bytes are worth, before any of it is unpacked."""
+    if schema.remove_metadata() != arrow_schema():
+        raise ValueError("expected other columns")
+    groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
+    unpacked = sum(group.total_byte_size for group in groups)
+    if metadata.num_rows > _MOST_ROWS or unpacked > _MOST:
+        raise ValueError(f"expected at most {_MOST_ROWS} rows and {_MOST} bytes, found {metadata.num_rows}, {unpacked}")
+
+
+def table_state(place: Place) -> bytes | None:
+    """What tells whether the table of a place is still the same; None where there is none."""
+    if NAME not in place.sizes([NAME]):
+        return None
+    return hashlib.sha256(place.read(NAME, limit=_MOST, regular=True)).digest()
 
 
 def write_table(place: Place, table: Table) -> None:
@@ -161,7 +182,9 @@ def difference(before: Mapping[str, object], now: Mapping[str, object]) -> str:
     was = {name: value for name, value in _EARLIER.items() if name in now} | dict(before)
     names = sorted(was.keys() | now.keys())
     return "; ".join(
-        f"{name}: {was.get(name)} before, {now.get(name)} now" for name in names if was.get(name) != now.get(name)
+        f"{name}: {was.get(name)!s:.200} before, {now.get(name)!s:.200} now"
+        for name in names
+        if was.get(name) != now.get(name)
     )
 
 

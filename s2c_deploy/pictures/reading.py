@@ -61,7 +61,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     if not stat.S_ISREG(mode := os.fstat(number).st_mode):
         os.close(number)
         what = "Is a directory" if stat.S_ISDIR(mode) else "it is not a regular file"
-        raise InputError(f"cannot read {path}: {what}", hint="name a picture file")
+        raise InputError(f"cannot read {path}: {what}", hint="name a file")
     return open(number, "rb")
 
 

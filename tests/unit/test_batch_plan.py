@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from s2c_deploy.batch import table
 from s2c_deploy.batch.places import check_apart, open_place
 from s2c_deploy.batch.plan import Plan, make_plan
-from s2c_deploy.batch.request import Request
+from s2c_deploy.batch.request import Request, Task
+from s2c_deploy.batch.run import Prepared, Result, carry_out
 from s2c_deploy.batch.table import NAME, Row, Table, pending, read_table, write_table
 from s2c_deploy.errors import InputError
 
@@ -30,8 +35,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def asked(folder: Path, **options: Any) -> Request:
+    plain: dict[str, Any] = {"operation": "compress", "source": str(folder / "in"), "target": str(folder / "out")}
+    return Request(**(plain | options))
+
+
 def planned(folder: Path, *, force: bool = False, **settings: object) -> Plan:
-    request = Request(operation="compress", source=str(folder / "in"), target=str(folder / "out"), force=force)
+    request = asked(folder, force=force)
     return make_plan(request, open_place(request.source), open_place(request.target), SETTINGS | settings)
 
 
@@ -100,6 +110,83 @@ def test_nobody_elses_file_is_replaced(folder: Path) -> None:
     with pytest.raises(InputError, match=r"a\.s2c exists, and is not what batch\.parquet there says"):
         planned(folder)
     assert sources(planned(folder, force=True)) == ["a.png", "below/b.jpg"]
+
+
+def test_what_lies_where_a_failed_one_would_go_is_not_replaced(folder: Path) -> None:
+    plan = planned(folder)
+    plan.table.add(replace(plan.table.rows["a.png"], error="broken", exit_code=3))
+    write_table(open_place(str(folder / "out")), plan.table)
+    (folder / "out" / "a.s2c").write_bytes(b"somebody else's")
+    with pytest.raises(InputError, match=r"a\.s2c exists"):
+        planned(folder)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_result_that_is_a_source_is_refused(folder: Path, force: bool) -> None:
+    """Two folders apart, and yet one file."""
+    (folder / "in").rename(folder / "there")
+    (folder / "in").mkdir()
+    (folder / "out" / "a.s2c").write_bytes(b"a stream")
+    (folder / "in" / "a.s2c").symlink_to(folder / "out" / "a.s2c")
+    with pytest.raises(InputError, match=r"out/a\.s2c is .*in/a\.s2c, a source, and would be replaced"):
+        make_plan(
+            asked(folder, operation="transcode", follow_links=True, force=force),
+            open_place(str(folder / "in")),
+            open_place(str(folder / "out")),
+            SETTINGS,
+        )
+
+
+def test_a_named_pipe_is_no_table(folder: Path) -> None:
+    os.mkfifo(folder / "out" / NAME)
+    with pytest.raises(InputError, match="not a regular file"):
+        planned(folder)
+
+
+def test_a_table_of_many_rows_is_refused_before_it_is_unpacked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(folder, planned(folder), "a.png", "below/b.jpg")
+    monkeypatch.setattr(table, "_MOST_ROWS", 1)
+    monkeypatch.setattr(table, "from_arrow", lambda arrow: pytest.fail("unpacked"))
+    with pytest.raises(InputError, match="expected at most 1 rows"):
+        planned(folder)
+
+
+@pytest.mark.parametrize("column", ["path", "output"])
+def test_a_row_of_no_file_is_refused(folder: Path, column: str) -> None:
+    finish(folder, planned(folder), "a.png")
+    whole = parquet.read_table(folder / "out" / NAME)
+    nulls = pa.nulls(whole.num_rows, pa.string())
+    lying = whole.set_column(whole.column_names.index(column), column, nulls)
+    parquet.write_table(lying, folder / "out" / NAME)
+    with pytest.raises(InputError, match=r"of one file|damaged"):
+        planned(folder)
+
+
+def test_settings_that_nest_without_end_are_damage(folder: Path) -> None:
+    finish(folder, planned(folder), "a.png")
+    whole = parquet.read_table(folder / "out" / NAME)
+    deep = b'{"version": 1, "settings": ' + 10**5 * b"[" + b"}"
+    parquet.write_table(whole.replace_schema_metadata({b"s2c-deploy": deep}), folder / "out" / NAME)
+    with pytest.raises(InputError, match="damaged"):
+        planned(folder)
+
+
+def test_a_table_that_another_run_has_written_meanwhile(folder: Path) -> None:
+    """Both were planned while there was none."""
+    first, second = (
+        Prepared(request=asked(folder), fingerprint=None, target=open_place(str(folder / "out")), plan=planned(folder))
+        for _ in range(2)
+    )
+
+    def nothing(tasks: list[Task], stopping: object) -> Generator[Row, None, None]:
+        yield from ()
+
+    for prepared in (first, second):
+        told = (
+            pytest.raises(InputError, match="another batch has written into") if prepared is second else nullcontext()
+        )
+        with told:
+            carry_out(prepared, nothing, Result(), lambda row: None, lambda: False)
 
 
 def test_a_result_that_is_another_than_was_written_is_nobodys_to_replace(folder: Path) -> None:
@@ -220,7 +307,10 @@ def test_no_thread_is_left_behind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "target"),
-    [("in", "in"), ("in", "in/out"), ("in/below", "in"), ("in", "out/../in/x"), ("s3://b/in", "s3://b/in/out/")],
+    [
+        *(("in", "in"), ("in", "in/out"), ("in/below", "in"), ("in", "out/../in/x"), ("s3://b/in", "s3://b/in/out/")),
+        *(("s3://b/in", "s3://b//in//out"), ("s3://key:hidden@b/in", "s3://other:hidden@b/in")),
+    ],
 )
 def test_places_that_lie_in_each_other_are_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch, source: str, target: str
@@ -245,13 +335,22 @@ def test_a_password_in_an_address_is_shown_to_nobody(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     place = open_place("s3://key:secret@bucket/photos/?endpoint_override=127.0.0.1:1&scheme=http")
     assert place.shown == "s3://bucket/photos"
-    for wrong in ("s3://key:secret@bucket/a b", "nosuch://key:secret@bucket/a", "s3://key:secret@"):
+    for wrong in (
+        *("s3://key:secret@bucket/a b", "nosuch://key:secret@bucket/a", "s3://key:secret@"),
+        *("s3://key:half/secret@bucket/a", "s3://bucket/a b?access_key=key&secret_key=secret"),
+    ):
         with pytest.raises(InputError) as error:
             open_place(wrong)
         assert "secret" not in str(error.value)
 
 
-@pytest.mark.parametrize("address", ["nosuch://bucket/a", "s3://", "file://elsewhere/a", "", "a\0b"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("nosuch://bucket/a", "s3://", "file://elsewhere/a", "", "a\0b", "local:///a", "mock:///a"),
+        *("file:///a#1", "file:///a?x", "s3://[::1/x", "s3://bucket/a#1", "s3://bucket/a\nb"),
+    ],
+)
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(InputError):
         open_place(address)
@@ -259,6 +358,7 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
 
 def test_a_folder_of_this_machine_by_its_address(folder: Path) -> None:
     assert open_place(f"file://{folder}/in").shown == str(folder / "in")
+    assert open_place(f"FILE://localhost{folder}/a%20b%23").shown == str(folder / "a b#")
 
 
 def test_no_link_leads_results_out_of_the_target(folder: Path) -> None:
