@@ -14,6 +14,7 @@ from collections import OrderedDict
 from types import TracebackType
 
 from s2c_deploy.arrays import FloatArray, Pixels
+from s2c_deploy.codec.checks import whole
 from s2c_deploy.codec.shared import Opening, bundle_folder, decoder
 from s2c_deploy.errors import InputError
 from s2c_deploy.formats.stream_file import open_stream
@@ -46,6 +47,9 @@ class TiledPicture:
         a pixel of S2C-Conv `small`).  Raises InputError, BitstreamError, BundleError, EngineError, DependencyError or
         OutOfMemoryError.
         """
+        cache = whole(cache)
+        if type(cache) is not int or cache < 0:
+            raise InputError(f"cache: expected 0 bytes or more, found {cache!r:.80}")
         opening = Opening(bundle=bundle_folder(bundle), backend=backend, threads=threads, synthesis=synthesis)
         self._file = open_regular(path)
         try:
@@ -67,15 +71,19 @@ class TiledPicture:
 
         InputError for a place that is not in the grid, BitstreamError for damaged tiles.
         """
-        if not (0 <= column < self.columns and 0 <= row < self.rows):
+        column, row = whole(column), whole(row)
+        is_place = type(column) is int and type(row) is int
+        if not (is_place and 0 <= column < self.columns and 0 <= row < self.rows):
             raise InputError(
-                f"tile: expected one of {self.columns} columns and {self.rows} rows, found {column}, {row}"
+                f"tile: expected one of {self.columns} columns and {self.rows} rows, found {column!r:.80}, {row!r:.80}"
             )
         left, top = column * self.tile, row * self.tile
         return self.region(left, top, min(self.tile, self.width - left), min(self.tile, self.height - top))
 
     def region(self, left: int, top: int, width: int, height: int) -> Pixels:
         """A rectangle, uint8 height x width x 3, as :meth:`Codec.decompress_region`."""
+        if self._file.closed:
+            raise InputError("this picture is closed", hint="open it again")
         return self._codec.decompress_region(self._stream, left, top, width, height, latent=self._latent)
 
     def _latent(self, number: int) -> FloatArray:

@@ -143,7 +143,7 @@ def parse_efforts(text: str) -> tuple[int, ...]:
     from s2c_deploy.codec.search import MAX_EFFORT
 
     parts = comma_list(text)
-    if not parts or not all(part.isascii() and part.isdigit() and int(part) <= MAX_EFFORT for part in parts):
+    if not parts or not all(len(part) == 1 and part in "0123456789" and int(part) <= MAX_EFFORT for part in parts):
         raise InputError(f"--effort: expected 0 to {MAX_EFFORT}, or several with commas between, found {text!r:.80}")
     return tuple(map(int, parts))
 

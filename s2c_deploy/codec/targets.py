@@ -23,6 +23,8 @@ _LAST = round((MAX_QUALITY - MIN_QUALITY) * QUALITY_STEPS)
 _TRIES = 3
 #: About how many steps of quality double the bytes, and are worth a decibel.
 _STEPS_PER_OCTAVE, _STEPS_PER_DECIBEL = 36, 18
+#: In dB: more than any picture with an error has.
+_LOSSLESS = 200.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,9 @@ def compress_to_psnr(codec: Codec, image: Pixels, decibels: float, request: Requ
         found = psnr(image, codec.decompress(hit.data))
         if best is None or abs(found - decibels) < best[0]:
             best = abs(found - decibels), hit
-        further = min(max(step + round(_STEPS_PER_DECIBEL * (decibels - found)), 0), _LAST)
+        # One without any error has no end of decibels.
+        more = max(round(_STEPS_PER_DECIBEL * (decibels - min(found, _LOSSLESS))), -_LAST)
+        further = min(max(step + more, 0), _LAST)
         if further == step:
             break
         step = further

@@ -99,6 +99,13 @@ class Evaluation:
         return tuple(row for row in self.rows if row.equal is False)
 
     @property
+    def ssimulacra2_pictures(self) -> int | None:
+        """How many pictures are large enough for SSIMULACRA2; None where nobody asked for it."""
+        if "ssimulacra2" not in self.environment:
+            return None
+        return len({row.image for row in self.rows if row.ssimulacra2 is not None})
+
+    @property
     def ms_ssim_pictures(self) -> int:
         """How many pictures are large enough for MS-SSIM."""
         return len({row.image for row in self.rows if row.ms_ssim is not None})

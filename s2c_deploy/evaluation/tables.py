@@ -88,8 +88,7 @@ def notes(evaluation: Evaluation) -> list[str]:
     """What a reader must know beside the figures."""
     e = evaluation
     streams = sum(row.equal is not None for row in e.rows)
-    seen = any(row.ssimulacra2 is not None for row in e.rows)
-    scores = ", MS-SSIM and SSIMULACRA2" if seen else " and MS-SSIM"
+    scores = " and MS-SSIM" if e.ssimulacra2_pictures is None else ", MS-SSIM and SSIMULACRA2"
     lines = [
         f"{named_pictures(e)}; bpp, PSNR (RGB){scores} are means over them, each weighing the same.",
         f"Decoded pictures that differ from the encoder's own reconstruction: {len(e.unequal)} of {streams}.",
@@ -98,6 +97,8 @@ def notes(evaluation: Evaluation) -> list[str]:
         lines.append(
             f"MS-SSIM over {e.ms_ssim_pictures} pictures: the others have a side below 161 pixels, too small for it."
         )
+    if e.ssimulacra2_pictures is not None and e.ssimulacra2_pictures < len(e.pictures):
+        lines.append(f"SSIMULACRA2 over {e.ssimulacra2_pictures} pictures: the others have a side below 8 pixels.")
     if e.skipped:
         lines.append(f"Left out: {len(e.skipped)} ({'; '.join(skipped.reason for skipped in e.skipped)}).")
     return lines

@@ -15,12 +15,14 @@ import numpy as np
 
 from s2c_deploy.arrays import FloatArray
 from s2c_deploy.errors import BundleError, DependencyError, ExactnessError, InputError, ParityError
+from s2c_deploy.files import cannot_read, read_open
 from s2c_deploy.formats.bundle import Bundle, exact_graphs, load_arrays
 from s2c_deploy.formats.fingerprints import stream_fingerprints
 from s2c_deploy.formats.manifest import KNOWN_ANSWERS, MANIFEST, TABLES
 from s2c_deploy.formats.npz import npz_bytes
 from s2c_deploy.formats.onnx_graph import OnnxGraph
 from s2c_deploy.formats.receptive_field import receptive_field
+from s2c_deploy.pictures.reading import open_regular
 from s2c_deploy.presets import FULL
 from s2c_deploy.replace import check_place, new_folder
 from s2c_deploy.runtime.backends import choose_backend, open_runner
@@ -38,6 +40,8 @@ _MODEL = ("latent_channels", "hyper_channels", "lmbdas")
 _FAST = "fast"
 #: Of the picture of g_s's known answer, in positions of the latent: it is part of what is fetched.
 _ANSWER_SIDE = 4
+#: Bytes of a manifest that is read.
+_MOST_MANIFEST = 2**24
 #: Pixels that g_s in float16 weights may be away from the bundle's own, in levels of 255.
 _MOST_LEVELS = 1.0
 
@@ -98,17 +102,35 @@ def check_web_place(folder: Path, *, force: bool) -> Path:
     try:
         if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())):
             return place
-        if not force:
-            raise InputError(f"{folder} exists", hint="choose another folder, or overwrite it with --force")
-        names = {entry.name for entry in place.iterdir()}
-        manifest = json.loads((place / MANIFEST).read_bytes())
-        others = sorted(names - {MANIFEST, *manifest["files"]}) if "web_schema" in manifest else sorted(names)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        hint = "only web bundles are overwritten: choose another folder"
-        raise InputError(f"{folder}: expected a web bundle, found something else", hint=hint) from error
+    except OSError as error:
+        raise cannot_read(folder, error) from error
+    if not force:
+        raise InputError(f"{folder} exists", hint="choose another folder, or overwrite it with --force")
+    others = _others(folder, place)
     if others:
         raise InputError(f"{folder}: expected a web bundle, found {others[0]!r:.80} too", hint="choose another folder")
     return place
+
+
+def _others(folder: Path, place: Path) -> list[str]:
+    """What lies in a web bundle besides: all of it is deleted, so only plain files that its manifest lists are its own,
+    with names that such files have.  InputError where there is no web bundle."""
+    try:
+        with open_regular(place / MANIFEST) as file:
+            manifest = json.loads(read_open(file, MANIFEST, limit=_MOST_MANIFEST))
+        if "web_schema" not in manifest:
+            raise ValueError("another manifest")
+        listed = {MANIFEST, *manifest["files"]}
+        with os.scandir(place) as entries:
+            return sorted(entry.name for entry in entries if entry.name not in listed or not _is_ours(entry))
+    except (InputError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        hint = "only web bundles are overwritten: choose another folder"
+        raise InputError(f"{folder}: expected a web bundle, found something else", hint=hint) from error
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    named = entry.name in (MANIFEST, TABLES, KNOWN_ANSWERS) or entry.name.endswith(".onnx")
+    return named and entry.is_file(follow_symlinks=False)
 
 
 def _manifest(bundle: Bundle, files: Mapping[str, Any], graphs: Mapping[str, Any]) -> dict[str, Any]:

@@ -186,3 +186,32 @@ def test_a_codec_of_format_3(zarr: Any) -> None:
     array = zarr.create_array({}, shape=(64, 64, 3), chunks=(64, 64, 3), dtype="uint8", serializer=made)
     assert array.serializer == made
     assert S2CCodec.from_dict({"name": "s2c"}) == S2CCodec()
+
+
+def test_decoding_into_an_array(numcodecs: Any, codec: Codec, small_photograph: Pixels, bundle_path: Path) -> None:
+    coder = numcodecs.get_codec({"id": "s2c", "quality": 3})
+    stream = coder.encode(small_photograph[:64, :48])
+    expected = coder.decode(stream)
+    for out in (np.empty((64, 48, 3), np.uint8), np.empty(64 * 48 * 3, np.uint8), bytearray(64 * 48 * 3)):
+        assert coder.decode(stream, out=out) is out
+        np.testing.assert_array_equal(np.frombuffer(out, np.uint8).reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.empty((64, 48, 3), np.uint8, order="F"),
+        *(np.empty((48, 64, 3), np.uint8), np.empty((64, 48, 3), np.int8), np.empty((8, 48, 3), np.float64)),
+        *(np.empty((8, 8, 3), np.uint8), bytes(64 * 48 * 3), np.empty((64, 96, 3), np.uint8)[:, ::2]),
+    ],
+)
+def test_what_pixels_cannot_go_into(
+    out: Any, numcodecs: Any, small_photograph: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from s2c_deploy.chunks import numcodecs as module
+
+    coder = numcodecs.get_codec({"id": "s2c", "quality": 3})
+    stream = coder.encode(small_photograph[:64, :48])
+    monkeypatch.setattr(module, "decode", lambda data: pytest.fail("decoded"))
+    with pytest.raises(InputError, match=r"out: expected uint8 of \(64, 48, 3\)"):
+        coder.decode(stream, out=out)

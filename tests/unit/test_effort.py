@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from s2c_deploy.arrays import FloatArray, Pixels
+from s2c_deploy.codec import targets
 from s2c_deploy.codec.choice import Choice
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.codec.search import MAX_EFFORT, Search, check_effort
@@ -226,6 +227,29 @@ def test_decibels(codec: Codec, picture: Pixels, effort: int) -> None:
     for wanted in (37.0, 40.5):
         hit = compress_to_psnr(codec, picture, wanted, Request(effort=effort), Search())
         assert psnr(picture, codec.decompress(hit.data)) == pytest.approx(wanted, abs=0.05 if not effort else 0.15)
+
+
+def test_a_search_for_decibels_that_ends_without_any_error(
+    codec: Codec, picture: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flat picture may come back as it was: it has no end of decibels."""
+    compress = codec.compress
+    asked: list[tuple[float, int]] = []
+
+    def noted(image: Pixels, quality: float, *, effort: int, **options: Any) -> bytes:
+        asked.append((quality, effort))
+        return compress(image, quality, **options)
+
+    def level(image: Pixels, decoded: Pixels) -> float:
+        quality, effort = asked[-1]
+        return float("inf") if effort >= 2 else 20 + quality
+
+    monkeypatch.setattr(codec, "compress", noted)
+    monkeypatch.setattr(targets, "psnr", level)
+    hit = compress_to_psnr(codec, picture[:64, :64], 24, Request(effort=2), Search())
+    searched = [quality for quality, effort in asked if effort == 2]
+    assert hit.quality == searched[0] == 4
+    assert searched[1] == 1, "the coarsest there is has less"
 
 
 def test_targets_that_cannot_be(codec: Codec, picture: Pixels) -> None:

@@ -436,6 +436,9 @@ def test_ssimulacra2_where_it_is_asked_for(evaluation: Evaluation, request_: Req
     page = Page(report._page(found))
     assert [e.attributes["aria-label"][:4] for e in page.all("svg")] == ["PSNR", "MS-S", "SSIM"]
     assert "ssimulacra2" in found.environment
+    fewer = replace(found, rows=tuple(replace(r, ssimulacra2=None) if r.image == "grey.png" else r for r in found.rows))
+    assert any(line.startswith("SSIMULACRA2 over 2 pictures") for line in tables.notes(fewer))
+    assert not any(line.startswith("SSIMULACRA2") for line in tables.notes(found))
 
 
 def test_without_ssimulacra2(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:

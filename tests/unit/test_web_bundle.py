@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -186,3 +187,33 @@ def test_the_command(run: Run, bundle_path: Path, tmp_path: Path) -> None:
     assert code == 3
     assert "synthesis: expected full" in err
     assert not (tmp_path / "other").exists()
+
+
+def test_nothing_is_deleted_that_a_manifest_only_claims(written: web.WebBundle, tmp_path: Path) -> None:
+    """With --force all that is listed goes: a stranger's manifest may list anything."""
+    for listed in ("docs", "letter.txt", "link.onnx"):
+        copy = tmp_path / listed / "copy"
+        shutil.copytree(written.path, copy)
+        manifest = json.loads((copy / "manifest.json").read_text())
+        (copy / "manifest.json").write_text(json.dumps(manifest | {"files": [*manifest["files"], listed]}))
+        if listed == "docs":
+            (copy / listed / "deep").mkdir(parents=True)
+        elif listed == "letter.txt":
+            (copy / listed).write_text("keep me")
+        else:
+            (copy / listed).symlink_to(tmp_path)
+        with pytest.raises(InputError, match=f"found '{listed}' too"):
+            web.check_web_place(copy, force=True)
+
+
+@pytest.mark.parametrize("hostile", ["pipe", "device", "deep"])
+def test_a_manifest_that_never_ends(hostile: str, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.json"
+    if hostile == "pipe":
+        os.mkfifo(manifest)
+    elif hostile == "device":
+        manifest.symlink_to("/dev/zero")
+    else:
+        manifest.write_text(10**5 * "[")
+    with pytest.raises(InputError, match="expected a web bundle, found something else"):
+        web.check_web_place(tmp_path, force=True)
