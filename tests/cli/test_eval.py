@@ -74,6 +74,7 @@ def test_the_default_bundle_and_no_codec(
         (("-q", "8..1"), "expected 1..8"),
         (("-q", "1..100000000000"), "found '1..100000000000'"),
         (("-q", f"1..1{'0' * 400}"), "expected 1..8"),
+        (("--effort", 5000 * "1"), "--effort: expected 0 to 9"),
         (
             ("--against", "jpeg,gif"),
             "expected jpeg, webp, avif, avif-slow, avif-slowest, jpeg2000, jpegxl, jpegxl-slow, found 'gif'",
