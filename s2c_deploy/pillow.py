@@ -25,6 +25,7 @@ import PIL.Image as Pil
 from PIL import ImageFile, UnidentifiedImageError
 
 from s2c_deploy.arrays import Pixels
+from s2c_deploy.codec.checks import whole
 from s2c_deploy.codec.search import check_effort
 from s2c_deploy.codec.shared import Opening, bundle_folder, decoder, encoder
 from s2c_deploy.errors import BitstreamError, InputError, OutOfMemoryError, S2CError
@@ -198,14 +199,15 @@ def _numbers(options: Mapping[str, Any]) -> tuple[float, int, int]:
     quality, tile = options.get("quality", 4), options.get("tile", 0)
     with _value_errors():
         tile_grid(1, 1, operator.index(tile))
-        effort = check_effort(operator.index(options.get("effort", 0)))
+        effort = check_effort(whole(options.get("effort", 0)))
         return round_quality(quality), operator.index(tile), effort
 
 
 def _icc(options: Mapping[str, Any], im: Pil.Image) -> bytes | None:
     """An RGB profile.  A picture's own that is for other colours, as after ``convert``, says nothing of its pixels."""
     own = "icc_profile" not in options
-    profile = bytes((im.info if own else options).get("icc_profile") or b"")
+    with _value_errors():
+        profile = bytes((im.info if own else options).get("icc_profile") or b"")
     if not profile or profile[16:20] == RGB_SPACE:
         return profile or None
     if profile[16:20] == GREY_SPACE:
@@ -227,7 +229,8 @@ def _exif(options: Mapping[str, Any]) -> tuple[bytes | None, int]:
         exif = exif.tobytes() if len(exif) else None
     if not exif:
         return None, 1
-    block, orientation = upright_exif(bytes(exif))
+    with _value_errors():
+        block, orientation = upright_exif(bytes(exif))
     if block is None:
         raise ValueError("exif: expected a TIFF block or PIL.Image.Exif, found other bytes")
     return block, orientation

@@ -58,7 +58,10 @@ def round_quality(quality: float) -> float:
 
 
 def refuse_large(width: int, height: int, tile: int, max_pixels: int | None) -> None:
-    """BitstreamError for a stream's picture that :func:`check_size` finds too large."""
+    """BitstreamError for a stream's picture that :func:`check_size` finds too large; InputError for no such limit."""
+    known = max_pixels is None or (hasattr(max_pixels, "__index__") and not isinstance(max_pixels, bool))
+    if not known or (max_pixels is not None and max_pixels < 1):
+        raise InputError(f"max_pixels: expected None or 1 or more, found {max_pixels!r:.80}")
     if (problem := check_size(width, height, tile, max_pixels)) is not None:
         expected, found, hint = problem
         raise BitstreamError("dimensions", expected=expected, found=found, hint=hint)

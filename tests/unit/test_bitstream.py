@@ -314,6 +314,12 @@ def test_tiles_of_which_nothing_was_coded() -> None:
 # --- bounds
 
 
+@pytest.mark.parametrize("limit", ["100", 0, -5, 1.5, True])
+def test_a_limit_that_is_none(limit: int) -> None:
+    with pytest.raises(InputError, match="max_pixels: expected None or 1 or more"):
+        parse(GOLDEN, max_pixels=limit)
+
+
 def test_max_pixels() -> None:
     data = build(b"a", width=100, height=50, tile=0)
     assert parse(data, max_pixels=128 * 64).width == 100

@@ -125,10 +125,11 @@ def test_transparency(picture: Pil.Image) -> None:
     "options",
     [{"quality": q} for q in (0, 9, 75, "keep", None, float("nan"), True)]
     + [{"tile": t} for t in (1, -64, 64.0, "64", None)]
-    + [{"bundle": 3}, {"exif": b"no such thing"}, {"icc_profile": b"no profile" * 20}],
+    + [{"bundle": 3}, {"exif": b"no such thing"}, {"icc_profile": b"no profile" * 20}, {"effort": True}]
+    + [{"exif": "text"}, {"icc_profile": "text"}],
 )
 def test_options_that_are_none(options: dict[str, Any], picture: Pil.Image, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected|not one of|not usable|integer|number"):
+    with pytest.raises(ValueError, match=r"expected|not one of|not usable|integer|number|string argument"):
         picture.save(tmp_path / "a.s2c", **options)
     assert not os.listdir(tmp_path)
 
