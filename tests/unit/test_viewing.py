@@ -70,3 +70,18 @@ def test_files_that_are_none(bundle_path: Path, tmp_path: Path) -> None:
         open_tiles(tmp_path / "a.s2c", bundle_path)
     with pytest.raises(InputError, match="no such file"):
         open_tiles(tmp_path / "b.s2c", bundle_path)
+
+
+@pytest.mark.parametrize("cache", [-1, None, "all", True])
+def test_caches_that_are_none(stream: tuple[Path, Pixels], bundle_path: Path, cache: int) -> None:
+    with pytest.raises(InputError, match="cache: expected 0 bytes or more"):
+        open_tiles(stream[0], bundle_path, cache=cache)
+
+
+def test_no_place_and_no_file(stream: tuple[Path, Pixels], bundle_path: Path) -> None:
+    with open_tiles(stream[0], bundle_path) as picture:
+        for place in (("a", 0), (0, None), (0.0, 0), (5, 0), (-1, 0)):
+            with pytest.raises(InputError, match="tile: expected one of 5 columns and 4 rows"):
+                picture.pixels(*place)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="this picture is closed"):
+        picture.pixels(0, 0)
