@@ -66,7 +66,7 @@ def main() -> None:
     for folder in folders:
         points = against_the_last(course(folder / "validation.csv"))
         if len(points) >= ENOUGH:
-            plot(points, folder / "validation.svg")
+            plot(points, folder / f"held_out_{folder.name}.svg")
         print(f"{folder}: " + ", ".join(f"{steps:,}: {rate:+.1f} %" for steps, rate in points))
 
 

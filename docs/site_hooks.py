@@ -36,6 +36,8 @@ LINK = re.compile(r"(?<!!)\[([^\]\n]+)\]\((?!\w+:)([^)#\s]+)(#[^)\s]*)?\)")
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     for page, source in ELSEWHERE.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
+    for card in (ROOT / "export").glob("*/*.svg"):  # their names tell them apart
+        files.append(File.generated(config, f"models/{card.name}", content=card.read_text(encoding="utf-8")))
     files.append(File.generated(config, COMMANDS, content=command_line()))
     return files
 
