@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from s2c_deploy.batch.places import Entry, Place, check_apart
 from s2c_deploy.batch.request import Request, Task
-from s2c_deploy.batch.table import NAME, Row, Table, difference, pending, read_table, shown, table_state
+from s2c_deploy.batch.table import NAME, Row, Table, difference, pending, read_table, shown
 from s2c_deploy.errors import InputError
 from s2c_deploy.image import READ_SUFFIXES
 from s2c_deploy.listing import STREAM_SUFFIXES, Listing, check_found
@@ -21,8 +21,6 @@ class Plan:
     tasks: list[Task]
     #: With a row for every task, and for what was done before.
     table: Table
-    #: Of the table that lay in the target, as ``table_state`` has it.
-    seen: bytes | None
     #: Files that were done before.
     skipped: int
     listing: Listing
@@ -43,7 +41,6 @@ def make_plan(request: Request, source: Place, target: Place, settings: dict[str
     tasks = [_task(entry, request.suffix) for entry in entries]
     _check_distinct(tasks)
     _check_no_source(source, target, tasks)
-    seen = table_state(target)
     before = None if request.force else read_table(target)
     if before is None:
         before = Table(settings=settings)
@@ -57,7 +54,7 @@ def make_plan(request: Request, source: Place, target: Place, settings: dict[str
     todo = [task for task in tasks if not _is_done(task, before.rows.get(shown(task.source)), there)]
     for task in todo:
         before.add(pending(task))
-    return Plan(tasks=todo, table=before, seen=seen, skipped=len(tasks) - len(todo), listing=listing)
+    return Plan(tasks=todo, table=before, skipped=len(tasks) - len(todo), listing=listing)
 
 
 def target_name(source: str, suffix: str) -> str:

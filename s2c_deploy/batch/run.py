@@ -13,7 +13,7 @@ from pathlib import Path
 from s2c_deploy.batch.places import LocalFolder, Place, open_place
 from s2c_deploy.batch.plan import Plan, make_plan
 from s2c_deploy.batch.request import Request, Task, settings_of
-from s2c_deploy.batch.table import Row, Saver, table_state
+from s2c_deploy.batch.table import Row, Saver, is_still
 from s2c_deploy.errors import InputError
 
 try:
@@ -82,7 +82,7 @@ def carry_out(
     plan, started = prepared.plan, time.monotonic()
     prepared.target.prepare()
     with _alone(prepared.target):
-        if table_state(prepared.target) != plan.seen:
+        if not prepared.request.force and not is_still(prepared.target, plan.table):
             raise InputError(
                 f"another batch has written into {prepared.target.shown} meanwhile", hint="run the command again"
             )

@@ -70,6 +70,8 @@ class Table:
 
     settings: dict[str, object]
     rows: dict[str, Row] = field(default_factory=dict)
+    #: Of the file that it was read from; None: of none.
+    digest: bytes | None = None
 
     def add(self, row: Row) -> None:
         self.rows[row.path] = row
@@ -99,9 +101,9 @@ def read_table(place: Place) -> Table | None:
     pa = _pyarrow()
     from pyarrow import parquet
 
-    if NAME not in place.sizes([NAME]):
+    data = _read(place)
+    if data is None:
         return None
-    data = place.read(NAME, limit=_MOST, regular=True)
     try:
         file = parquet.ParquetFile(pa.BufferReader(data), pre_buffer=False)
         _check_bounds(file.metadata, file.schema_arrow)
@@ -111,7 +113,8 @@ def read_table(place: Place) -> Table | None:
         if told["version"] != _VERSION:
             raise ValueError(f"expected version {_VERSION}, found {told['version']!r:.20}")
         rows = from_arrow(table)
-        made = Table(settings=dict(told["settings"]), rows={row.path: row for row in rows})
+        by_path = {row.path: row for row in rows}
+        made = Table(settings=dict(told["settings"]), rows=by_path, digest=hashlib.sha256(data).digest())
     except MemoryError:  # pyarrow's ArrowMemoryError is one
         raise OutOfMemoryError(f"reading {place.shown}/{NAME}") from None
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
@@ -135,11 +138,14 @@ def _check_bounds(metadata: Any, schema: Any) -> None:
         raise ValueError(f"expected at most {_MOST_ROWS} rows and {_MOST} bytes, found {metadata.num_rows}, {unpacked}")
 
 
-def table_state(place: Place) -> bytes | None:
-    """What tells whether the table of a place is still the same; None where there is none."""
-    if NAME not in place.sizes([NAME]):
-        return None
-    return hashlib.sha256(place.read(NAME, limit=_MOST, regular=True)).digest()
+def is_still(place: Place, table: Table) -> bool:
+    """Whether a place has the file that a table was read from, or none as then."""
+    data = _read(place)
+    return table.digest == (None if data is None else hashlib.sha256(data).digest())
+
+
+def _read(place: Place) -> bytes | None:
+    return place.read(NAME, limit=_MOST, regular=True) if NAME in place.sizes([NAME]) else None
 
 
 def write_table(place: Place, table: Table) -> None:

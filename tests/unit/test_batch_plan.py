@@ -141,6 +141,7 @@ def test_a_named_pipe_is_no_table(folder: Path) -> None:
     os.mkfifo(folder / "out" / NAME)
     with pytest.raises(InputError, match="not a regular file"):
         planned(folder)
+    assert sources(planned(folder, force=True)) == ["a.png", "below/b.jpg"]
 
 
 def test_a_table_of_many_rows_is_refused_before_it_is_unpacked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
