@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,10 @@ _CONTAINERS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-#: M_MMAP_THRESHOLD of malloc.h: set once, it no longer grows with what is freed.
-_MMAP_THRESHOLD = -3
+#: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h: set once, they no longer grow with what is freed.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+#: What the second grows to by itself, and the first with it.
+_USUAL_MMAP, _USUAL_TRIM = 2**25, 2**26
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 
 
@@ -62,6 +64,28 @@ def return_freed_arrays() -> None:
     up to 32 MiB each: for long work on large arrays, whose peak is what counts.  Does nothing without glibc."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**20)
+
+
+@contextmanager
+def freed_arrays_kept() -> Iterator[None]:
+    """Meanwhile the C library keeps freed blocks of any size for the next ones; at the end it gives them back.
+
+    For work that takes and frees the same arrays in every step: pages fresh from the system cost as much time as the
+    arithmetic on them.  Of the whole process, and not for several threads at once.  Does nothing without glibc.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_THRESHOLD, 2**31 - 1)
+        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    except (AttributeError, OSError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        library.mallopt(_MMAP_THRESHOLD, _USUAL_MMAP)
+        library.mallopt(_TRIM_THRESHOLD, _USUAL_TRIM)
+        library.malloc_trim(0)
 
 
 def this_host() -> Host:

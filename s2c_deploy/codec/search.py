@@ -19,6 +19,7 @@ from s2c_deploy.entropy.coder import Encoder
 from s2c_deploy.errors import DependencyError, InputError
 from s2c_deploy.formats.bitstream import Stream
 from s2c_deploy.formats.bundle import Bundle
+from s2c_deploy.host import freed_arrays_kept
 
 if TYPE_CHECKING:
     from s2c_deploy.effort.refine import Refiner, Surroundings
@@ -82,7 +83,8 @@ class Searcher:
                 if search.told is not None:
                     search.told(number + done / total, count, left)
 
-            found = refiner.refine(of_tile, z, around, quality, steps=STEPS[effort], told=told)
+            with freed_arrays_kept():
+                found = refiner.refine(of_tile, z, around, quality, steps=STEPS[effort], told=told)
             search.steps += STEPS[effort]
             search.before += found.before
             search.after += found.after

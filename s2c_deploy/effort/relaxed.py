@@ -42,7 +42,10 @@ class RelaxedDecoder:
         self._config, self._gains, self._tables = bundle.config, bundle.gains, bundle.tables
         names = ["h_s", "g_s"]
         names += [f"context_{k}_{kind}" for k in range(len(bundle.config.groups)) for kind in ("anchor", "nonanchor")]
-        self._graphs = {name: TorchGraph(bundle.read_graph(name), straight_through=True) for name in names}
+        self._graphs = {
+            name: TorchGraph(bundle.read_graph(name), memory_format=torch.channels_last, straight_through=True)
+            for name in names
+        }
         scales = np.asarray(bundle.tables.scales, np.float64)
         #: 1 where a table is no Gaussian's: its symbols cost what they cost, and have no gradient.
         self._scales = torch.from_numpy(np.where(scales > 0, scales, 1.0)).float()

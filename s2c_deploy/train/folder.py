@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from s2c_deploy.errors import InputError
+from s2c_deploy.host import freed_arrays_kept
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.adapters import compatible_part, read_tensors
 from s2c_deploy.models.checkpoint import load_checkpoint
@@ -58,7 +59,8 @@ def train_folder(request: Request, *, tell: Callable[[str], None]) -> TrainResul
     elif request.start is not None:
         initial = _initial(request.config, request.start, tell)
     pictures = hold_out(open_cache(request.data, request.cache), request.held_out)
-    return train(request.config, request.settings, pictures, request.out, initial=initial, ranges=ranges)
+    with freed_arrays_kept():
+        return train(request.config, request.settings, pictures, request.out, initial=initial, ranges=ranges)
 
 
 def _frozen(
