@@ -35,6 +35,9 @@ OBJECTIVES: dict[str, tuple[float, ...]] = {
     "ms-ssim": (2.40, 4.58, 8.73, 16.64, 31.73, 60.50, 115.37, 220.00),
 }
 
+#: Widths of what the entropy networks multiply: 8 fits INT8 kernels, 11 is what TF32 tensor cores hold.
+OPERAND_BITS = (8, 11)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -62,6 +65,8 @@ class ModelConfig:
     objective: str = "mse"
     #: One rate-distortion trade-off per quality level.
     lmbdas: tuple[float, ...] = LMBDAS
+    #: Of the entropy networks' integers, one of OPERAND_BITS.
+    operand_bits: int = 11
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
@@ -72,6 +77,8 @@ class ModelConfig:
             )
         if self.objective not in OBJECTIVES:
             raise InputError(f"objective: expected one of {', '.join(OBJECTIVES)}, found {self.objective!r}")
+        if type(self.operand_bits) is not int or self.operand_bits not in OPERAND_BITS:
+            raise InputError(f"operand_bits: expected 8 or 11, found {self.operand_bits!r:.80}")
 
     @property
     def name(self) -> str:
@@ -149,6 +156,7 @@ def model_config(
     spatial_norm: bool = False,
     objective: str = "mse",
     lmbdas: Sequence[float] | None = None,
+    operand_bits: int = 11,
 ) -> ModelConfig:
     """The configuration of a named variant and preset; InputError names the known ones.
 
@@ -170,6 +178,7 @@ def model_config(
         spatial_norm=spatial_norm,
         objective=objective,
         lmbdas=tuple(lmbdas) if lmbdas is not None else OBJECTIVES.get(objective, LMBDAS),
+        operand_bits=operand_bits,
     )
 
 

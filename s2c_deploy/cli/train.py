@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from s2c_deploy.cli.files.targets import check_replaceable, identity
-from s2c_deploy.cli.options import JsonOption, PresetOption
+from s2c_deploy.cli.options import JsonOption
 from s2c_deploy.cli.output import say, say_json, warn
 from s2c_deploy.errors import DependencyError, InputError
 from s2c_deploy.files import check_folder_writable, check_writable, status_of
 from s2c_deploy.presets import (
     CHANNEL_AGGREGATIONS,
     OBJECTIVES,
+    PRESETS,
     SYNTHESES,
     VARIANTS,
     ModelConfig,
@@ -34,7 +35,9 @@ RUNS = Path("runs")
 def train(
     data: Annotated[Path, typer.Argument(help="Folder of photographs: PNG, JPEG, WebP, AVIF, TIFF.")],
     variant: Annotated[str, typer.Option(help=f"{', '.join(VARIANTS)}.")] = "conv",
-    preset: PresetOption = "tiny",
+    preset: Annotated[
+        str | None, typer.Option(help=f"{', '.join(PRESETS)}.", show_default="that of --from's folder, or tiny")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = 100_000,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/VARIANT-PRESET")] = None,
     start: Annotated[
@@ -48,6 +51,9 @@ def train(
     objective: Annotated[str, typer.Option(help=f"Distortion: {', '.join(OBJECTIVES)}.")] = "mse",
     aggregation: Annotated[str, typer.Option(help=f"{', '.join(CHANNEL_AGGREGATIONS)}.")] = "glu",
     spatial_norm: Annotated[bool, typer.Option(help="A LayerNorm before the separable convolution.")] = False,
+    operand_bits: Annotated[
+        int, typer.Option(help="Of the entropy networks' integers, 8 or 11; INT8 kernels multiply those of 8.")
+    ] = 8,
     lmbda: Annotated[
         list[float] | None, typer.Option(help="Trade-off of a quality level; once per level.", show_default="eight")
     ] = None,
@@ -111,11 +117,12 @@ def train(
 
     config = model_config(
         variant,
-        preset,
+        preset or _preset_of(start),
         aggregation=aggregation,
         spatial_norm=spatial_norm,
         objective=objective,
         lmbdas=lmbda or None,
+        operand_bits=operand_bits,
     )
     alone = None
     if only:
@@ -158,6 +165,15 @@ def train(
     result = train_folder(request, tell=warn)
     if result is not None:
         _tell(result, folder, _after(folder, start, alone), as_json)
+
+
+def _preset_of(start: Path | None) -> str:
+    """That of the folder to start from; tiny without one."""
+    if start is None or not os.path.isdir(start):
+        return PRESETS[0]
+    from s2c_deploy.models.checkpoint import load_checkpoint
+
+    return load_checkpoint(start).config.preset
 
 
 def _synthesis_only(part: str, name: str, start: Path | None, bank_steps: int) -> tuple[ModelConfig, SynthesisOnly]:

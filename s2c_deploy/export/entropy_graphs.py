@@ -18,13 +18,7 @@ import onnx
 from s2c_deploy.contract import SCALE_LEVELS
 from s2c_deploy.export.graph_writer import GraphWriter
 from s2c_deploy.models import S2CModel
-from s2c_deploy.quantize.exact_entropy import (
-    LATENT_LIMIT,
-    POINTWISE_LIMIT,
-    ExactGroupContext,
-    ExactHyperSynthesis,
-    ExactParameterNetwork,
-)
+from s2c_deploy.quantize.exact_entropy import ExactGroupContext, ExactHyperSynthesis, ExactParameterNetwork
 
 
 def entropy_graphs(model: S2CModel) -> dict[str, onnx.ModelProto]:
@@ -57,7 +51,7 @@ def _anchor_graph(
     inputs = [writer.input("hyper", ["batch", hyper_features, "height", "width"])]
     if earlier:
         y_prev = writer.input("y_prev", ["batch", earlier, "height", "width"])
-        inputs.append(writer.shrink("y_prev", y_prev, context.earlier_shifts, LATENT_LIMIT))
+        inputs.append(writer.shrink("y_prev", y_prev, context.earlier_shifts, context.limits.latent))
     features = writer.integer_conv(context.mix, writer.integer_conv(context.input, *inputs))
     writer.output(features, "features", ["batch", context.mix.out_exponents.numel(), "height", "width"])
     _parameters(writer, context.anchor_parameters, writer.pack(features, parity=0), channels)
@@ -69,7 +63,8 @@ def _nonanchor_graph(k: int, context: ExactGroupContext, channels: int) -> onnx.
     features = writer.input("features", ["batch", context.mix.out_exponents.numel(), "height", "width"])
     y_cur = writer.input("y_cur", ["batch", channels, "height", "width"])
     even, odd = (
-        writer.shrink("y_cur", plane, context.current_shifts, LATENT_LIMIT) for plane in writer.planes(y_cur, parity=0)
+        writer.shrink("y_cur", plane, context.current_shifts, context.limits.latent)
+        for plane in writer.planes(y_cur, parity=0)
     )
     spatial = writer.checkerboard_conv(context.spatial, even, odd)
     seen = writer.node("Add", writer.pack(features, parity=1), spatial)
@@ -78,7 +73,7 @@ def _nonanchor_graph(k: int, context: ExactGroupContext, channels: int) -> onnx.
 
 
 def _parameters(writer: GraphWriter, network: ExactParameterNetwork, packed: str, channels: int) -> None:
-    v = writer.integer_conv(network.first, writer.clip(packed, 0, POINTWISE_LIMIT))
+    v = writer.integer_conv(network.first, writer.clip(packed, 0, network.limits.pointwise))
     indexes, means = writer.split_channels(writer.integer_conv(network.second, v), [channels, channels])
     shape: list[int | str] = ["batch", channels, "height", "packed_width"]
     writer.output(writer.clip(indexes, 0, SCALE_LEVELS - 1), "indexes", shape)

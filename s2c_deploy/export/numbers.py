@@ -11,10 +11,8 @@ from s2c_deploy.entropy.tables import FrequencyTables
 from s2c_deploy.formats.bundle import Gains
 from s2c_deploy.formats.numbers import Numbers, latent_numbers, layer_numbers, table_numbers
 from s2c_deploy.models import S2CModel
-from s2c_deploy.quantize.exact_entropy import LATENT_LIMIT, ExactGroupContext
+from s2c_deploy.quantize.exact_entropy import ExactGroupContext
 from s2c_deploy.quantize.integer_conv import IntegerConv
-
-_LATENTS = (-LATENT_LIMIT, LATENT_LIMIT)
 
 
 def model_numbers(model: S2CModel, tables: FrequencyTables, gains: Gains) -> Numbers:
@@ -28,9 +26,10 @@ def model_numbers(model: S2CModel, tables: FrequencyTables, gains: Gains) -> Num
             numbers |= layer_numbers(module.name, weights, bias, shift, module.low, module.high)
     for k, module in enumerate(model.group_contexts):
         context = cast(ExactGroupContext, module)
+        limits = (-context.limits.latent, context.limits.latent)
         if context.has_earlier:
-            numbers |= latent_numbers(f"context_{k}.y_prev", _array(context.earlier_shifts), *_LATENTS)
-        numbers |= latent_numbers(f"context_{k}.y_cur", _array(context.current_shifts), *_LATENTS)
+            numbers |= latent_numbers(f"context_{k}.y_prev", _array(context.earlier_shifts), *limits)
+        numbers |= latent_numbers(f"context_{k}.y_cur", _array(context.current_shifts), *limits)
     return numbers
 
 

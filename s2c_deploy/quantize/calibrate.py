@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from s2c_deploy.errors import ExportError
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.entropy_model import GroupContext, HyperSynthesis
+from s2c_deploy.presets import ModelConfig
 from s2c_deploy.quantize.exact_entropy import (
+    LIMITS,
     ContextRanges,
     ExactGroupContext,
     ExactHyperSynthesis,
@@ -80,9 +82,11 @@ def exact_twin(model: S2CModel, ranges: Mapping[str, Tensor]) -> S2CModel:
     _check_sizes(model, ranges)
     assert isinstance(model.h_s, HyperSynthesis)
     h_s = ExactHyperSynthesis(
-        model.h_s, HyperRanges(first=ranges["h_s.1"], second=ranges["h_s.3"], hyper=ranges["h_s.5"])
+        model.h_s,
+        HyperRanges(first=ranges["h_s.1"], second=ranges["h_s.3"], hyper=ranges["h_s.5"]),
+        LIMITS[model.config.operand_bits],
     )
-    exact = [_exact_context(k, context, h_s, ranges, model.config.groups) for k, context in enumerate(contexts)]
+    exact = [_exact_context(k, context, h_s, ranges, model.config) for k, context in enumerate(contexts)]
     twin = copy.copy(model)
     # A shallow copy shares its table of submodules with the model; the twin's must be its own.
     twin._modules = dict(model._modules)
@@ -113,15 +117,15 @@ def _exact_context(
     context: GroupContext,
     h_s: ExactHyperSynthesis,
     seen: Mapping[str, Tensor],
-    groups: tuple[int, ...],
+    config: ModelConfig,
 ) -> ExactGroupContext:
-    start = sum(groups[:k])
+    start = sum(config.groups[:k])
     ranges = ContextRanges(
         mixed=seen[f"{k}.mixed"],
         features=seen[f"{k}.features"],
         anchor_hidden=seen[f"{k}.anchor_hidden"],
         nonanchor_hidden=seen[f"{k}.nonanchor_hidden"],
         earlier=seen["y_hat"][:start],
-        current=seen["y_hat"][start : start + groups[k]],
+        current=seen["y_hat"][start : start + config.groups[k]],
     )
-    return ExactGroupContext(f"context_{k}", context, h_s.hyper_grid, ranges)
+    return ExactGroupContext(f"context_{k}", context, h_s.hyper_grid, ranges, LIMITS[config.operand_bits])

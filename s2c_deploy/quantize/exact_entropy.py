@@ -12,13 +12,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s2c_deploy.contract import FEATURE_LIMIT, HYPER_LIMIT, MEAN_STEPS, PARAMETER_LIMIT, Z_LIMIT
+from s2c_deploy.contract import FEATURE_LIMIT, HYPER_LIMIT, MEAN_STEPS, OPERAND_LIMIT, PARAMETER_LIMIT, Z_LIMIT
 from s2c_deploy.models.entropy_model import GroupContext, HyperSynthesis, pack_anchors, pack_nonanchors
 from s2c_deploy.models.model import INDEX_GAIN
 from s2c_deploy.quantize.integer_conv import Grid, IntegerConv, attainable, grid_for, shrink
 
-#: Largest activation integers: small where a kernel sums over 3x3 or 5x5 positions, larger where it is point-wise.
-SPATIAL_LIMIT, POINTWISE_LIMIT, LATENT_LIMIT = HYPER_LIMIT, 1023, 1023
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Largest integers of what the networks multiply."""
+
+    #: Magnitude of a weight.
+    weight: int
+    #: Of activations that a point-wise layer reads; they are not negative.
+    pointwise: int
+    #: Magnitude of a latent.
+    latent: int
+
+
+#: By ``ModelConfig.operand_bits``.  With 11, sums over 3x3 and 5x5 positions leave fewer bits to activations than
+#: point-wise ones.
+LIMITS = {
+    8: Limits(weight=127, pointwise=255, latent=127),
+    11: Limits(weight=OPERAND_LIMIT - 1, pointwise=1023, latent=1023),
+}
+#: Of activations that a 3x3 kernel sums over; they are not negative.
+SPATIAL_LIMIT = HYPER_LIMIT
 #: A grid may be so many bits coarser than its range asks for; weights that need more were not the calibrated ones.
 COARSER = 4
 
@@ -55,23 +74,31 @@ def _grid_within(largest: Tensor, limit: int, finest: Tensor) -> Grid:
     return Grid(exponents=torch.maximum(torch.minimum(wanted, finest), wanted - COARSER), limit=limit)
 
 
+def _latent_grid(largest: Tensor, limits: Limits) -> Grid:
+    """Steps of 1/16 or coarser: latents have no finer ones."""
+    grid = grid_for(largest, limits.latent)
+    return Grid(exponents=grid.exponents.clamp(max=4), limit=grid.limit)
+
+
 class ExactHyperSynthesis(nn.Module):
     """h_s on integers; its output is the integers of the hyper features, B x 2N x h x w, in [0, 255]."""
 
-    def __init__(self, h_s: HyperSynthesis, ranges: HyperRanges) -> None:
+    def __init__(self, h_s: HyperSynthesis, ranges: HyperRanges, limits: Limits) -> None:
         super().__init__()
         first, second = (block[0] for block in (h_s[0], h_s[2]))  # type: ignore[index]
         whole = Grid(exponents=torch.zeros(_conv(first).in_channels), limit=Z_LIMIT)
         # The four sub-pixels of a channel share its exponent.
-        finest = attainable([_conv(first)], [whole]).view(-1, 4).amin(1)
+        finest = attainable([_conv(first)], [whole], limits.weight).view(-1, 4).amin(1)
         after_first = _grid_within(ranges.first, SPATIAL_LIMIT, finest)
-        finest = attainable([_conv(second)], [after_first]).view(-1, 4).amin(1)
+        finest = attainable([_conv(second)], [after_first], limits.weight).view(-1, 4).amin(1)
         after_second = _grid_within(ranges.second, SPATIAL_LIMIT, finest)
-        self.hyper_grid = _grid_within(ranges.hyper, SPATIAL_LIMIT, attainable([_conv(h_s[4])], [after_second]))
+        finest = attainable([_conv(h_s[4])], [after_second], limits.weight)
+        self.hyper_grid = _grid_within(ranges.hyper, SPATIAL_LIMIT, finest)
         self.first = IntegerConv(
             "h_s.0",
             [_conv(first)],
             [whole],
+            largest_weight=limits.weight,
             out=after_first.exponents.repeat_interleave(4),
             low=0,
             high=SPATIAL_LIMIT,
@@ -80,12 +107,19 @@ class ExactHyperSynthesis(nn.Module):
             "h_s.1",
             [_conv(second)],
             [after_first],
+            largest_weight=limits.weight,
             out=after_second.exponents.repeat_interleave(4),
             low=0,
             high=SPATIAL_LIMIT,
         )
         self.third = IntegerConv(
-            "h_s.2", [_conv(h_s[4])], [after_second], out=self.hyper_grid.exponents, low=0, high=SPATIAL_LIMIT
+            "h_s.2",
+            [_conv(h_s[4])],
+            [after_second],
+            largest_weight=limits.weight,
+            out=self.hyper_grid.exponents,
+            low=0,
+            high=SPATIAL_LIMIT,
         )
 
     def forward(self, z_symbols: Tensor) -> Tensor:
@@ -100,9 +134,11 @@ class ExactParameterNetwork(nn.Module):
 
     units: Tensor
 
-    def __init__(self, name: str, network: nn.Sequential, features: Grid, hidden: Tensor) -> None:
+    def __init__(self, name: str, network: nn.Sequential, features: Grid, hidden: Tensor, limits: Limits) -> None:
         super().__init__()
-        hidden_grid = _grid_within(hidden, POINTWISE_LIMIT, attainable([_conv(network[1])], [features]))
+        self.limits = limits
+        finest = attainable([_conv(network[1])], [features], limits.weight)
+        hidden_grid = _grid_within(hidden, limits.pointwise, finest)
         last = _conv(network[3])
         channels = last.out_channels // 2
         out = torch.tensor([INDEX_GAIN, MEAN_STEPS]).log2().repeat_interleave(channels)
@@ -110,17 +146,24 @@ class ExactParameterNetwork(nn.Module):
             f"{name}.0",
             [_conv(network[1])],
             [features],
+            largest_weight=limits.weight,
             out=hidden_grid.exponents,
             low=0,
-            high=POINTWISE_LIMIT,
+            high=limits.pointwise,
         )
         self.second = IntegerConv(
-            f"{name}.1", [last], [hidden_grid], out=out, low=-PARAMETER_LIMIT, high=PARAMETER_LIMIT
+            f"{name}.1",
+            [last],
+            [hidden_grid],
+            largest_weight=limits.weight,
+            out=out,
+            low=-PARAMETER_LIMIT,
+            high=PARAMETER_LIMIT,
         )
         self.register_buffer("units", torch.exp2(-out)[None, :, None, None])
 
     def forward(self, features: Tensor) -> Tensor:
-        v = features.clamp(0, POINTWISE_LIMIT)
+        v = features.clamp(0, self.limits.pointwise)
         out: Tensor = self.second(self.first(v)) * self.units
         return out
 
@@ -131,43 +174,45 @@ class ExactGroupContext(nn.Module):
     earlier_shifts: Tensor
     current_shifts: Tensor
 
-    def __init__(self, name: str, context: GroupContext, hyper: Grid, ranges: ContextRanges) -> None:
+    def __init__(self, name: str, context: GroupContext, hyper: Grid, ranges: ContextRanges, limits: Limits) -> None:
         super().__init__()
+        self.limits = limits
         inputs, grids = [context.hyper], [hyper]
         self.has_earlier = context.channel is not None
         if context.channel is not None:
-            earlier = self._latent_grid(ranges.earlier)
+            earlier = _latent_grid(ranges.earlier, limits)
             self.register_buffer("earlier_shifts", 4 - earlier.exponents)
             inputs.append(context.channel)
             grids.append(earlier)
-        current = self._latent_grid(ranges.current)
+        current = _latent_grid(ranges.current, limits)
         self.register_buffer("current_shifts", 4 - current.exponents)
-        mixed = _grid_within(ranges.mixed, POINTWISE_LIMIT, attainable(inputs, grids))
+        mixed = _grid_within(ranges.mixed, limits.pointwise, attainable(inputs, grids, limits.weight))
         # Features from both sides are added: one grid for the two.
-        finest = torch.minimum(attainable([context.mix], [mixed]), attainable([context.spatial], [current]))
-        features = _grid_within(ranges.features, POINTWISE_LIMIT, finest)
-        self.input = IntegerConv(f"{name}.input", inputs, grids, out=mixed.exponents, low=0, high=POINTWISE_LIMIT)
-        signed = {"out": features.exponents, "low": -FEATURE_LIMIT, "high": FEATURE_LIMIT}
-        self.mix = IntegerConv(f"{name}.mix", [context.mix], [mixed], **signed)  # type: ignore[arg-type]
-        self.spatial = IntegerConv(f"{name}.spatial", [context.spatial], [current], **signed)  # type: ignore[arg-type]
+        finest = torch.minimum(
+            attainable([context.mix], [mixed], limits.weight), attainable([context.spatial], [current], limits.weight)
+        )
+        features = _grid_within(ranges.features, limits.pointwise, finest)
+
+        def layer(part: str, convs: list[nn.Conv2d], read: list[Grid], out: Grid, low: int, high: int) -> IntegerConv:
+            return IntegerConv(
+                f"{name}.{part}", convs, read, largest_weight=limits.weight, out=out.exponents, low=low, high=high
+            )
+
+        self.input = layer("input", inputs, grids, mixed, 0, limits.pointwise)
+        self.mix = layer("mix", [context.mix], [mixed], features, -FEATURE_LIMIT, FEATURE_LIMIT)
+        self.spatial = layer("spatial", [context.spatial], [current], features, -FEATURE_LIMIT, FEATURE_LIMIT)
         self.anchor_parameters = ExactParameterNetwork(
-            f"{name}.anchor", context.anchor_parameters, features, ranges.anchor_hidden
+            f"{name}.anchor", context.anchor_parameters, features, ranges.anchor_hidden, limits
         )
         self.nonanchor_parameters = ExactParameterNetwork(
-            f"{name}.nonanchor", context.nonanchor_parameters, features, ranges.nonanchor_hidden
+            f"{name}.nonanchor", context.nonanchor_parameters, features, ranges.nonanchor_hidden, limits
         )
-
-    @staticmethod
-    def _latent_grid(largest: Tensor) -> Grid:
-        """Steps of 1/16 or coarser: latents have no finer ones."""
-        grid = grid_for(largest, LATENT_LIMIT)
-        return Grid(exponents=grid.exponents.clamp(max=4), limit=grid.limit)
 
     def features(self, hyper: Tensor, earlier: Tensor) -> Tensor:
         """Integer hyper features and earlier y_hat (real) to integer features, B x D x h x w."""
         inputs = [hyper]
         if self.has_earlier:
-            inputs.append(shrink(earlier * MEAN_STEPS, self.earlier_shifts, LATENT_LIMIT))
+            inputs.append(shrink(earlier * MEAN_STEPS, self.earlier_shifts, self.limits.latent))
         out: Tensor = self.mix(self.input(*inputs))
         return out
 
@@ -178,6 +223,6 @@ class ExactGroupContext(nn.Module):
 
     def nonanchor(self, features: Tensor, current: Tensor) -> Tensor:
         """As GroupContext.nonanchor."""
-        spatial = self.spatial(shrink(current * MEAN_STEPS, self.current_shifts, LATENT_LIMIT))
+        spatial = self.spatial(shrink(current * MEAN_STEPS, self.current_shifts, self.limits.latent))
         out: Tensor = self.nonanchor_parameters(pack_nonanchors(features + spatial))
         return out

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s2c_deploy.contract import EXACT_LIMIT, OPERAND_LIMIT
+from s2c_deploy.contract import EXACT_LIMIT
 from s2c_deploy.errors import ExactnessError
 from s2c_deploy.models.entropy_model import CheckerboardConv
 
@@ -70,12 +70,20 @@ class IntegerConv(nn.Module):
     out_exponents: Tensor
 
     def __init__(
-        self, name: str, convs: list[nn.Conv2d], grids: list[Grid], *, out: Tensor, low: float, high: float
+        self,
+        name: str,
+        convs: list[nn.Conv2d],
+        grids: list[Grid],
+        *,
+        largest_weight: int,
+        out: Tensor,
+        low: float,
+        high: float,
     ) -> None:
         super().__init__()
         self.name = name
         self.convs = nn.ModuleList(convs)
-        self.limits = [grid.limit for grid in grids]
+        self.limits, self.largest_weight = [grid.limit for grid in grids], largest_weight
         for i, grid in enumerate(grids):
             self.register_buffer(f"in_exponents_{i}", grid.exponents.clone())
         self.register_buffer("out_exponents", out.clone())
@@ -121,7 +129,7 @@ class IntegerConv(nn.Module):
         return straight_through(torch.round(x), x)
 
     def _exponents(self, folded: list[Tensor], bias: Tensor) -> Tensor:
-        exponents = _weight_exponents(folded, bias, self.limits)
+        exponents = _weight_exponents(folded, bias, self.limits, self.largest_weight)
         # The rounding half is 2^(e - s - 1): a channel with next to no weights must not push it past the bound.
         return torch.minimum(exponents, self.out_exponents + MAX_SHIFT)
 
@@ -165,13 +173,13 @@ def grid_for(largest: Tensor, limit: int) -> Grid:
     return Grid(exponents=exponents, limit=limit)
 
 
-def attainable(convs: list[nn.Conv2d], grids: list[Grid]) -> Tensor:
+def attainable(convs: list[nn.Conv2d], grids: list[Grid], largest_weight: int) -> Tensor:
     """The finest output exponents, per channel, that a sum of convolutions has bits for.
 
     A channel that calibration hardly saw in use would ask for a finer grid than its own weights can be held on.
     """
     folded, bias = _folded(convs, [grid.exponents for grid in grids])
-    return _weight_exponents(folded, bias, [grid.limit for grid in grids])
+    return _weight_exponents(folded, bias, [grid.limit for grid in grids], largest_weight)
 
 
 def _folded(convs: list[nn.Conv2d], exponents: list[Tensor]) -> tuple[list[Tensor], Tensor]:
@@ -184,8 +192,8 @@ def _folded(convs: list[nn.Conv2d], exponents: list[Tensor]) -> tuple[list[Tenso
 
 
 @torch.no_grad()
-def _weight_exponents(folded: list[Tensor], bias: Tensor, limits: list[int]) -> Tensor:
-    """The largest weight exponents that keep the bound and the operand limit, per output channel."""
+def _weight_exponents(folded: list[Tensor], bias: Tensor, limits: list[int], largest_weight: int) -> Tensor:
+    """The largest weight exponents that keep the bound and the largest weight, per output channel."""
     total = bias.abs().double()
     largest = torch.zeros_like(bias)
     for weight, limit in zip(folded, limits, strict=True):
@@ -196,5 +204,5 @@ def _weight_exponents(folded: list[Tensor], bias: Tensor, limits: list[int]) -> 
     slack += 2 ** (MAX_SHIFT - 1)
     budget = torch.full_like(total, EXACT_LIMIT - 1 - slack)
     by_sum = budget / total.clamp_min(1e-30)
-    by_operand = (OPERAND_LIMIT - 1) / largest.double().clamp_min(1e-30)
+    by_operand = largest_weight / largest.double().clamp_min(1e-30)
     return floor_log2(torch.minimum(by_sum, by_operand))

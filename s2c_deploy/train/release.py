@@ -84,6 +84,8 @@ def _recipe(config: ModelConfig, training: Mapping[str, object]) -> str:
     model: dict[str, object] = {
         name: getattr(config, name) for name in ("variant", "preset", "aggregation", "spatial_norm", "objective")
     }
+    if config.operand_bits != ModelConfig.operand_bits:
+        model["operand_bits"] = config.operand_bits
     if config.lmbdas != OBJECTIVES[config.objective]:
         model["lmbdas"] = list(config.lmbdas)
     tables = {"model": model, "training": training, "calibration": {"pictures": CALIBRATION_PICTURES}}

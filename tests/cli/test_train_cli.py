@@ -42,7 +42,7 @@ def test_a_run_ends_as_a_folder_for_export(photos: Path, tmp_path: Path) -> None
     assert (record["step"], record["finished"]) == (2, True)
     assert [point["quality"] for point in record["validation"]] == list(range(1, 9))
     checkpoint = load_checkpoint(out)
-    assert checkpoint.config.name == "conv-tiny"
+    assert (checkpoint.config.name, checkpoint.config.operand_bits) == ("conv-tiny", 8)
     assert checkpoint.ranges
     before = (out / "weights.safetensors").read_bytes()
     again = CliRunner().invoke(app, command)  # nothing left to do
@@ -91,6 +91,15 @@ def test_starting_from_a_smaller_preset(photos: Path, tmp_path: Path) -> None:
     told, larger, smaller = one_step_from_the_shipped(photos, tmp_path / "run", "--preset", "small")
     assert "194 tensors taken over, 56 new" in told
     assert torch.allclose(larger[:32], smaller, atol=1e-3)
+
+
+def test_the_preset_is_that_of_the_folder_to_start_from(photos: Path, tmp_path: Path) -> None:
+    start, out = SHIPPED.with_name("conv"), tmp_path / "run"
+    command = ["train", str(photos), "--from", str(start), "--steps", "1", *SMALL, "--out", str(out)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "250 tensors taken over, 0 new" in result.stderr
+    assert load_checkpoint(out).config.preset == "small"
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "recipe.toml", "log.csv", "validation.csv", "run.png"])

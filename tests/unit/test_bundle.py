@@ -176,6 +176,8 @@ def test_a_missing_key(copy: Path, key: str) -> None:
         {"variant": {}},
         {"aggregation": ["glu"]},
         {"preset": 1},
+        {"operand_bits": True},
+        {"operand_bits": 16},
         {"lmbdas": 8},
         {"lmbdas": []},
         {"surprise": 1},

@@ -68,6 +68,8 @@ def test_missing_files(tmp_path: Path, tensors: dict[str, Tensor], missing: str)
         TOML.encode() + b"spatial_norm = 1",
         TOML.encode() + b"objective = [1]",
         TOML.encode() + b"aggregation = 3",
+        TOML.encode() + b"operand_bits = 9",
+        TOML.encode() + b"operand_bits = [8]",
         TOML.encode() + b"lmbdas = 'abc'",
         TOML.encode() + b"lmbdas = []",
         TOML.encode() + b"lmbdas = [true]",
@@ -82,7 +84,8 @@ def test_missing_files(tmp_path: Path, tensors: dict[str, Tensor], missing: str)
     ],
     ids=[
         *("syntax", "empty", "no table", "no preset", "unknown key", "a list", "not UTF-8"),
-        *("a number for a switch", "an objective in a list", "a number for a name", "text for lmbdas", "no lmbdas"),
+        *("a number for a switch", "an objective in a list", "a number for a name", "bits that no kernel has"),
+        *("bits in a list", "text for lmbdas", "no lmbdas"),
         *("true for a lmbda", "no number", "below zero", "many lmbdas", "deep lists", "long integer", "long hex"),
         *("deep tables", "zeros"),
     ],

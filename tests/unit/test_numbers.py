@@ -267,7 +267,9 @@ def test_a_checkerboard_is_the_whole_kernel_without_its_zeros() -> None:
     torch.manual_seed(0)
     conv = CheckerboardConv(3, 5)
     grid = Grid(exponents=torch.zeros(3), limit=1023)
-    layer = IntegerConv("context_0.spatial", [conv], [grid], out=torch.zeros(5), low=-500, high=500).eval()
+    layer = IntegerConv(
+        "context_0.spatial", [conv], [grid], largest_weight=2047, out=torch.zeros(5), low=-500, high=500
+    ).eval()
     writer = GraphWriter("checkerboard")
     y = writer.input("y_cur", ["batch", 3, "height", "width"])
     out = writer.checkerboard_conv(layer, *writer.planes(y, parity=0))

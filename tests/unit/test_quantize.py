@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s2c_deploy.contract import MEAN_LIMIT, MEAN_STEPS, OPERAND_LIMIT, Z_LIMIT
+from s2c_deploy.contract import MEAN_LIMIT, MEAN_STEPS, Z_LIMIT
 from s2c_deploy.errors import ExactnessError, ExportError
 from s2c_deploy.export.exporter import exactness_proof
 from s2c_deploy.models import S2CModel
@@ -39,19 +40,21 @@ from s2c_deploy.train.objective import rate_distortion_cost
 ROOT = Path(__file__).resolve().parent.parent.parent
 Ints = npt.NDArray[np.int64]
 
-#: (input channels, kernel side, largest input integer) of every input; a checkerboard; smallest output integer
+#: (input channels, kernel side, largest input integer) of every input; a checkerboard; smallest output integer;
+#: largest weight
 LAYERS = {
-    "3x3": ([(5, 3, 127)], False, 0),
-    "1x1": ([(40, 1, 1023)], False, -(2**15) + 1),
-    "1x1 and 5x5": ([(12, 1, 255), (6, 5, 1023)], False, 0),
-    "checkerboard": ([(3, 5, 1023)], True, -255),
+    "3x3": ([(5, 3, 127)], False, 0, 2047),
+    "1x1": ([(40, 1, 1023)], False, -(2**15) + 1, 2047),
+    "1x1 and 5x5": ([(12, 1, 255), (6, 5, 1023)], False, 0, 2047),
+    "checkerboard": ([(3, 5, 1023)], True, -255, 2047),
+    "1x1 and 5x5 of bytes": ([(12, 1, 255), (6, 5, 127)], False, 0, 127),
 }
 OUTPUTS = 7
 
 
 def random_layer(kind: str, seed: int) -> IntegerConv:
     """Weights whose channels differ a thousandfold in size; one channel of next to nothing, one without weights."""
-    inputs, checkerboard, low = LAYERS[kind]
+    inputs, checkerboard, low, largest = LAYERS[kind]
     g = torch.Generator().manual_seed(seed)
     sizes = torch.exp2(torch.randint(-6, 5, (OUTPUTS,), generator=g).float())
     sizes[0], sizes[1] = 0.0, 1e-6
@@ -75,7 +78,7 @@ def random_layer(kind: str, seed: int) -> IntegerConv:
     )
     assert isinstance(reach, Tensor)
     out = floor_log2(1000.0 / reach.detach().clamp_min(0.01)) + torch.randint(0, 4, (OUTPUTS,), generator=g)
-    return IntegerConv("layer", convs, grids, out=out, low=low, high=2**15 - 1).eval()
+    return IntegerConv("layer", convs, grids, largest_weight=largest, out=out, low=low, high=2**15 - 1).eval()
 
 
 def random_inputs(layer: IntegerConv, seed: int, height: int = 6, width: int = 5) -> list[Tensor]:
@@ -157,7 +160,8 @@ def test_requantising_rounds_halves_up() -> None:
     conv.weight.fill_(1.0)
     conv.bias.fill_(0.5)  # type: ignore[union-attr]
     grid = Grid(exponents=torch.tensor([4.0]), limit=100)
-    layer = IntegerConv("layer", [conv], [grid], out=torch.tensor([2.0]), low=-3, high=10).eval()
+    out = torch.tensor([2.0])
+    layer = IntegerConv("layer", [conv], [grid], largest_weight=2047, out=out, low=-3, high=10).eval()
     n = torch.tensor([-100, -7, -6, -5, -2, -1, 0, 1, 2, 5, 6, 100.0]).reshape(1, 1, 1, -1)
     assert layer(n).flatten().tolist() == [-3, 0, 1, 1, 2, 2, 2, 2, 3, 3, 4, 10]
 
@@ -170,11 +174,11 @@ def test_the_bound_is_reached_and_stays_exact(kind: str, seed: int) -> None:
     layer = random_layer(kind, seed)
     exact = layer.integers()
     assert (exact.bound < EXACT_LIMIT).all()
-    assert all(w.abs().max() < OPERAND_LIMIT for w in exact.weights)
+    assert all(w.abs().max() <= layer.largest_weight for w in exact.weights)
     # The bits are used: no channel with weights of a usual size could take twice the weights.
     operands = torch.stack([w.abs().amax((1, 2, 3)) for w in exact.weights]).amax(0)
     usual = exact.shifts < MAX_SHIFT
-    assert ((exact.bound * 2 >= EXACT_LIMIT * 0.9) | (operands * 2 >= OPERAND_LIMIT - 2))[usual].all()
+    assert ((exact.bound * 2 >= EXACT_LIMIT * 0.9) | (operands * 2 >= layer.largest_weight - 1))[usual].all()
     for channel in range(OUTPUTS):
         sign = 1.0 if exact.bias[channel] >= 0 else -1.0
         inputs = []
@@ -240,7 +244,8 @@ def hostile_layer(weight: float, bias: float, exponent: int) -> IntegerConv:
         conv.weight[1].fill_(weight)
         conv.bias[1] = bias  # type: ignore[index]
     grid = Grid(exponents=torch.zeros(4), limit=1023)
-    return IntegerConv("hostile", [conv], [grid], out=torch.full((3,), float(exponent)), low=0, high=255)
+    out = torch.full((3,), float(exponent))
+    return IntegerConv("hostile", [conv], [grid], largest_weight=2047, out=out, low=0, high=255)
 
 
 @pytest.mark.parametrize(
@@ -372,6 +377,13 @@ def small_exact() -> S2CModel:
 
 
 @lru_cache(maxsize=1)
+def small_exact_in_bytes() -> S2CModel:
+    model = copy.deepcopy(small_model())
+    model.config = dataclasses.replace(CONFIG, operand_bits=8)
+    return exact_model(model, small_ranges())
+
+
+@lru_cache(maxsize=1)
 def small_exact_wide() -> S2CModel:
     return copy.deepcopy(small_exact()).double().eval()
 
@@ -439,6 +451,31 @@ def test_every_kernel_gives_the_same_integers(z: Tensor, y_hat: Tensor) -> None:
     for kernel, outputs in found.items():
         differing = [int((a != b).sum()) for a, b in zip(outputs, expected, strict=True)]
         assert sum(differing) == 0, kernel
+
+
+@torch.no_grad()
+def test_operands_of_eight_bits_fit_bytes() -> None:
+    """Whatever comes in, no layer multiplies more than a byte holds; with eleven bits some do."""
+    seen: list[Tensor] = []
+    model = copy.deepcopy(small_exact_in_bytes())
+    for module in model.modules():
+        if isinstance(module, IntegerConv):
+            module.register_forward_pre_hook(lambda _module, inputs: seen.extend(inputs))
+            assert all(weight.abs().max() <= 127 for weight in module.integers().weights)
+    g = torch.Generator().manual_seed(0)
+    z = torch.randint(-Z_LIMIT, Z_LIMIT + 1, (1, 16, 2, 3), generator=g).float()
+    y_hat = torch.randint(-LARGEST, LARGEST + 1, (1, 48, 8, 12), generator=g).float()
+    assert max(weights_of(small_exact())) > 127
+    entropy_outputs(model, z, y_hat, torch.contiguous_format)
+    assert len(seen) >= 3 + 5 * 7
+    assert all(((x >= 0) & (x <= 255)).all() or (x.abs() <= 127).all() for x in seen)
+    assert max(float(x.max()) for x in seen) == 255
+
+
+def weights_of(model: S2CModel) -> list[float]:
+    """The largest weight of every layer."""
+    layers = [module for module in model.modules() if isinstance(module, IntegerConv)]
+    return [float(weight.abs().max()) for layer in layers for weight in layer.integers().weights]
 
 
 @torch.no_grad()
