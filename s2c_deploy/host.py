@@ -88,6 +88,18 @@ def freed_arrays_kept() -> Iterator[None]:
         library.malloc_trim(0)
 
 
+def multiplies_bytes() -> bool:
+    """Whether the processor multiplies bytes and adds the products in 32 bits at once (VNNI).
+
+    Older ones of x86 add pairs of products in 16 bits first, which saturate.
+    """
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        flags = next(line.split() for line in lines if line.startswith("flags"))
+        return "avx512_vnni" in flags or "avx_vnni" in flags
+    return False
+
+
 def this_host() -> Host:
     """The first GPU that the driver shows; no GPU where there is no driver or it refuses."""
     system = f"{platform.system()}-{platform.machine()}".lower()

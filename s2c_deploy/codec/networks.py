@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from s2c_deploy.errors import EngineError
 from s2c_deploy.formats.bundle import Bundle, exact_graphs
 from s2c_deploy.formats.manifest import is_float
 from s2c_deploy.formats.receptive_field import ReceptiveField, receptive_field
-from s2c_deploy.host import usable_processors
+from s2c_deploy.host import multiplies_bytes, usable_processors
 from s2c_deploy.presets import FULL
 from s2c_deploy.runtime import ENGINE_BACKENDS, Runner, backend_status, choose_backend, open_runner
 from s2c_deploy.runtime.probe import first_failure
@@ -41,6 +41,11 @@ def choose_for(bundle: Bundle, backend: str) -> str:
     return choose_backend(backend)
 
 
+def has_int8(bundle: Bundle, backend: str) -> bool:
+    """Whether a backend computes the exact graphs of a bundle by INT8 kernels here, and in less time."""
+    return backend == "openvino" and bundle.config.operand_bits == 8 and multiplies_bytes()
+
+
 def open_graph(
     bundle: Bundle,
     graph: str,
@@ -49,9 +54,10 @@ def open_graph(
     threads: int = 0,
     channels_last: bool = False,
     precision: str = "auto",
+    int8: bool = False,
 ) -> Runner:
-    """A graph of a bundle on one backend: its .onnx file, or its engine.  precision: of float graphs; exact ones have
-    float32 only."""
+    """A graph of a bundle on one backend: its .onnx file, or its engine.  precision: of float graphs; int8: of exact
+    ones (``has_int8``), which have float32 besides."""
     if not is_float(graph):
         precision = "float32"
     if backend in ENGINE_BACKENDS:
@@ -59,14 +65,20 @@ def open_graph(
 
         return open_engine(bundle, graph, target=backend, precision=precision)
     return open_runner(
-        bundle.read_graph(graph), backend=backend, threads=threads, channels_last=channels_last, precision=precision
+        bundle.read_graph(graph),
+        backend=backend,
+        threads=threads,
+        channels_last=channels_last,
+        precision=precision,
+        int8=int8,
     )
 
 
 class Networks:
     """The graphs of a bundle on one backend, opened when first asked for.
 
-    Each must give its known answers before it is used: EngineError names the first value that differs.
+    Each must give its known answers before it is used: EngineError names the first value that differs.  Exact ones
+    run on INT8 kernels where these are there and give them, else in float32.
     synthesis: which g_s, full or a lighter one of the bundle; precision: of it, the one graph that may lose some and
     that the encoder can do without; auto: float32, or on TensorRT what its engines were built in.
 
@@ -86,6 +98,7 @@ class Networks:
         self._precision = {self.synthesis: precision}
         self._answers = bundle.known_answers()
         self._exact = set(exact_graphs(bundle.config))
+        self._int8 = self._exact.copy() if has_int8(bundle, self.backend) else set()
         self._runners: dict[str, Runner] = {}
         self._fields: dict[str, ReceptiveField] = {}
         self._opening = threading.Lock()
@@ -107,6 +120,13 @@ class Networks:
             return self._runners[graph]
 
     def _open(self, graph: str) -> Runner:
+        if graph in self._int8:
+            with suppress(EngineError):
+                return self._open_proven(graph)
+            self._int8.remove(graph)
+        return self._open_proven(graph)
+
+    def _open_proven(self, graph: str) -> Runner:
         exact = graph in self._exact
         runner = self.open_graph(graph)
         try:
@@ -136,6 +156,7 @@ class Networks:
             backend=self.backend,
             threads=self.engine_threads,
             precision=self._precision.get(graph, "auto"),
+            int8=graph in self._int8,
         )
 
     def close(self) -> None:

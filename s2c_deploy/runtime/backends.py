@@ -129,13 +129,20 @@ def choose_backend(name: str) -> str:
 
 
 def open_runner(
-    graph: OnnxGraph | Path, *, backend: str, threads: int = 0, channels_last: bool = False, precision: str = "auto"
+    graph: OnnxGraph | Path,
+    *,
+    backend: str,
+    threads: int = 0,
+    channels_last: bool = False,
+    precision: str = "auto",
+    int8: bool = False,
 ) -> Runner:
     """A runner of a graph on one of the usable backends (``choose_backend``) that run .onnx files.
 
     graph: in memory, as ``Bundle.read_graph`` gives it, or a file of the user's own, which is trusted as it is;
     threads: 0 lets the engine choose; channels_last: PyTorch's memory layout (other engines choose their own);
-    precision: one of PRECISIONS.  EngineError when the engine cannot run the graph in that precision here.
+    precision: one of PRECISIONS; int8: an exact graph's convolutions on OpenVINO's INT8 kernels.  EngineError when the
+    engine cannot run the graph in that precision here.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision: expected {' or '.join(PRECISIONS)}, found {precision!r}")
@@ -149,7 +156,9 @@ def open_runner(
     if backend == "openvino":
         from s2c_deploy.runtime.openvino_runner import OpenVinoRunner
 
-        return OpenVinoRunner(graph, threads=threads, precision=precision)
+        return OpenVinoRunner(graph, threads=threads, precision=precision, int8=int8)
+    if int8:
+        raise EngineError(f"{backend} has no INT8 kernels for exact graphs", hint="use openvino, or float32")
     if backend == "torch":
         if util.find_spec("onnx") is None:
             raise DependencyError("onnx", extra="export")

@@ -13,6 +13,7 @@ from s2c_deploy.arrays import FloatArray
 from s2c_deploy.errors import EngineError
 from s2c_deploy.formats.onnx_graph import OnnxGraph
 from s2c_deploy.runtime.forks import GATE
+from s2c_deploy.runtime.openvino_int8 import multiply_bytes_in_place
 from s2c_deploy.runtime.openvino_norms import normalise_in_place
 from s2c_deploy.runtime.runner import Runner, TensorSpec, cannot_load
 from s2c_deploy.runtime.silent import import_openvino
@@ -41,12 +42,13 @@ def _core() -> Any:
 class OpenVinoRunner(Runner):
     """Runs the graph in float32 or bfloat16; threads: 0 lets the library choose.
 
+    int8: of an exact graph, with convolutions on INT8 kernels; EngineError where an operand is larger than a byte.
     Threads that call at once get an infer request each; requests are kept for the next calls.
     """
 
     backend = "openvino"
 
-    def __init__(self, graph: OnnxGraph, *, threads: int = 0, precision: str = "float32") -> None:
+    def __init__(self, graph: OnnxGraph, *, threads: int = 0, precision: str = "float32", int8: bool = False) -> None:
         # The CPU plugin's own default is bfloat16 where the processor has it, which would break the exact graphs.
         hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
         # Bound to cores, as is its default, the threads of every process stand on the same ones, whatever else is idle.
@@ -58,7 +60,7 @@ class OpenVinoRunner(Runner):
         }
         if threads:
             self._config["INFERENCE_NUM_THREADS"] = threads
-        self._graph = graph
+        self._graph, self._int8 = graph, int8
         self._compiling = threading.Lock()
         self._compiled: _Compiled | None = self._compile()
         # A processor without bfloat16 gets float32 instead, and is not told.
@@ -69,7 +71,7 @@ class OpenVinoRunner(Runner):
                 hint="ask for the precision that it has",
             )
         self.precision = precision
-        self.provider = f"openvino {ov.__version__.split('-')[0]} CPU"
+        self.provider = f"openvino {ov.__version__.split('-')[0]} CPU" + ", INT8" * int8
         self.inputs, self.outputs = self._compiled.inputs, self._compiled.outputs
 
     def _compile(self) -> _Compiled:
@@ -78,6 +80,8 @@ class OpenVinoRunner(Runner):
                 core = _core()
                 source = core.read_model(self._graph.data, b"")
                 normalise_in_place(source)
+                if self._int8:
+                    multiply_bytes_in_place(source)
                 model = core.compile_model(source, "CPU", self._config)
         except Exception as error:
             raise cannot_load(self._graph.name, "OpenVINO", error) from error

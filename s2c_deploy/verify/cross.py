@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from s2c_deploy.arrays import FloatArray, Indexes, Pixels, Symbols
 from s2c_deploy.codec.latent import CodePass, LatentCoder
-from s2c_deploy.codec.networks import open_graph
+from s2c_deploy.codec.networks import has_int8, open_graph
 from s2c_deploy.codec.transforms import to_network
 from s2c_deploy.entropy.coder import Decoder, Encoder, Tables
 from s2c_deploy.errors import BitstreamError, EngineError
@@ -35,19 +35,23 @@ class Setting:
     channels_last: bool = False
     #: Whether PyTorch uses oneDNN.
     onednn: bool = True
+    #: Whether exact graphs run on INT8 kernels, of OpenVINO only.
+    int8: bool = False
 
     def __str__(self) -> str:
-        extras = ["channels-last"] * self.channels_last + ["no oneDNN"] * (not self.onednn)
+        extras = ["channels-last"] * self.channels_last + ["no oneDNN"] * (not self.onednn) + ["INT8"] * self.int8
         return ", ".join([self.backend, f"{self.threads} thread{'s' * (self.threads > 1)}", *extras])
 
 
-def settings_for(backends: Sequence[str]) -> list[Setting]:
-    """Every engine with one and on a CPU with two threads; PyTorch also channels-last and without oneDNN."""
+def settings_for(bundle: Bundle, backends: Sequence[str]) -> list[Setting]:
+    """Every engine with one and on a CPU with two threads; PyTorch also channels-last and without oneDNN, OpenVINO on
+    INT8 kernels where they serve this bundle."""
     settings = [
         Setting(backend=backend, threads=threads)
         for backend in backends
         for threads in ((1,) if backend in GPU_BACKENDS else (1, 2))
     ]
+    settings += [Setting(backend=backend, int8=True) for backend in backends if has_int8(bundle, backend)]
     if "torch" in backends:
         settings += [Setting(backend="torch", channels_last=True), Setting(backend="torch", onednn=False)]
     return settings
@@ -100,6 +104,7 @@ def opened(bundle: Bundle, setting: Setting, names: Sequence[str]) -> Iterator[G
                     backend=setting.backend,
                     threads=setting.threads,
                     channels_last=setting.channels_last,
+                    int8=setting.int8,
                 )
             yield graphs
         finally:
@@ -209,7 +214,7 @@ def cross_decode(
     progress: counts codings.
     """
     exact = exact_graphs(bundle.config)
-    settings = settings_for(backends)
+    settings = settings_for(bundle, backends)
     jobs = [(x, q) for x in pictures for q in qualities]
     steps = Steps(progress, total=len(jobs) * len(backends) * (1 + len(settings)))
     streams: dict[str, list[Coded]] = {backend: [] for backend in backends}
