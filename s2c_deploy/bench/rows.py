@@ -64,29 +64,21 @@ def _engines() -> list[Row]:
             )
         )
     openvino = next(row for row in rows if row.name == "openvino")
-    rows.append(
-        Row(
-            name="openvino-bf16",
-            kind="engine",
-            description="as openvino, g_s in bfloat16",
-            open=partial(open_engine, backend="openvino", precision="bfloat16"),
-            wants="openvino",
-            precision="bfloat16",
-            obstacle=openvino.obstacle,
-            reluctance=_no_bfloat16(),
-        )
-    )
     return rows + [
         Row(
-            name=f"openvino-{name}",
+            name="-".join(["openvino", *[synthesis] * (synthesis != FULL), *["bf16"] * (precision == "bfloat16")]),
             kind="engine",
-            description=f"as openvino, with the g_s called {name}",
-            open=partial(open_engine, backend="openvino", synthesis=name),
+            description=f"as openvino, with the {synthesis} g_s in {precision}",
+            open=partial(open_engine, backend="openvino", synthesis=synthesis, precision=precision),
             wants="openvino",
-            synthesis=name,
+            precision=precision,
+            synthesis=synthesis,
             obstacle=openvino.obstacle,
+            reluctance=_no_bfloat16() if precision == "bfloat16" else None,
         )
-        for name in SYNTHESES
+        for synthesis in (FULL, *SYNTHESES)
+        for precision in ("float32", "bfloat16")
+        if (synthesis, precision) != (FULL, "float32")
     ]
 
 
