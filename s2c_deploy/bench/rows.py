@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -13,6 +12,7 @@ from s2c_deploy.bench.row import Pipeline, Row, TorchWay
 from s2c_deploy.bench.stages import StageClock, TimedCodec, TimedNetworks
 from s2c_deploy.errors import InputError
 from s2c_deploy.formats.bundle import open_bundle
+from s2c_deploy.host import multiplies_bfloat16
 from s2c_deploy.presets import FULL, SYNTHESES
 from s2c_deploy.runtime import BACKENDS, ENGINE_BACKENDS, GPU_BACKENDS, backend_status
 from s2c_deploy.runtime.providers import PROVIDERS
@@ -133,12 +133,8 @@ def _missing(*packages: str) -> str | None:
 
 
 def _no_bfloat16() -> str | None:
-    """Why bfloat16 would flatter nobody here: without instructions for it, it is emulated, some ten times slower."""
-    try:
-        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    except OSError:
-        words = set()
-    if words & {"avx512_bf16", "amx_bf16", "bf16"} or platform.machine() == "arm64":
+    """Why bfloat16 would flatter nobody here."""
+    if multiplies_bfloat16():
         return None
     return "this processor does not multiply bfloat16; name the row in --backends to measure it all the same"
 

@@ -21,6 +21,7 @@ from s2c_deploy.arrays import FloatArray
 from s2c_deploy.effort.relaxed import Quantize, RelaxedDecoder, as_array
 from s2c_deploy.errors import InputError
 from s2c_deploy.formats.bundle import Bundle
+from s2c_deploy.host import multiplies_bfloat16
 from s2c_deploy.runtime.torch_graph import use_threads
 
 #: Steps of the levels from 2 on.
@@ -78,6 +79,8 @@ class Refiner:
         use_threads(threads)
         self._decoder = RelaxedDecoder(bundle)
         self._lmbdas = np.log(bundle.config.lmbdas)
+        #: Steps take g_s in bfloat16 where that pays: its gradients are as good.  Costs are of float32.
+        self._bfloat16 = multiplies_bfloat16()
 
     def lmbda(self, quality: float) -> float:
         """The trade-off of a quality, between those that the model was trained for."""
@@ -99,26 +102,29 @@ class Refiner:
                 group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * part))
             soft = annealed(_HOT * (_COLD / _HOT) ** part, generator)
             optimizer.zero_grad()
-            self._objective(leaves, around, quality, soft).backward()  # type: ignore[no-untyped-call]
+            cost = self._objective(leaves, around, quality, soft, bfloat16=self._bfloat16)
+            cost.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             if part >= 0.5 and (step + 1) % every == 0:
-                cost = self._cost(leaves, around, quality)
-                if cost < best:
-                    best, best_leaves = cost, [as_array(leaf) for leaf in leaves]
+                real = self._cost(leaves, around, quality)
+                if real < best:
+                    best, best_leaves = real, [as_array(leaf) for leaf in leaves]
             told(step + 1, steps, best / first)
         return Refined(y=best_leaves[0], z=best_leaves[1], before=first, after=best)
 
     @torch.no_grad()
     def _cost(self, leaves: list[Tensor], around: Surroundings, quality: float) -> float:
-        return float(self._objective(leaves, around, quality, torch.round))
+        return float(self._objective(leaves, around, quality, torch.round, bfloat16=False))
 
-    def _objective(self, leaves: list[Tensor], around: Surroundings, quality: float, quantize: Quantize) -> Tensor:
+    def _objective(
+        self, leaves: list[Tensor], around: Surroundings, quality: float, quantize: Quantize, *, bfloat16: bool
+    ) -> Tensor:
         """The trade-off in bits."""
         latent = self._decoder.latent(leaves[0], leaves[1], quality, quantize)
         y_hat = torch.from_numpy(around.y_hat.copy())
         rows, columns = around.tile
         y_hat[:, :, rows, columns] = latent.y_hat
-        x_hat = self._decoder.synthesize(y_hat, quality)
+        x_hat = self._decoder.synthesize(y_hat, quality, bfloat16=bfloat16)
         target = torch.from_numpy(around.target)
         (top, left), (height, width) = around.corner, target.shape[2:]
         error = x_hat[:, :, top : top + height, left : left + width].clamp(0, 1) - target

@@ -70,10 +70,11 @@ class RelaxedDecoder:
             groups.append(unpack(anchors, self._coded(pack_nonanchors(target), out, quantize, bits)))
         return Relaxed(y_hat=torch.cat(groups, 1), bits=torch.stack([part.sum() for part in bits]).sum())
 
-    def synthesize(self, y_hat: Tensor, quality: float) -> Tensor:
-        """x_hat, 1 x 3 x 16 h x 16 w, unclipped."""
+    def synthesize(self, y_hat: Tensor, quality: float, *, bfloat16: bool) -> Tensor:
+        """x_hat, 1 x 3 x 16 h x 16 w, unclipped; with bfloat16 from products of such."""
         gain = torch.from_numpy(np.ascontiguousarray(self._gains.at(quality)[2]))
-        return self._graphs["g_s"]({"y_hat": y_hat, "inverse_gain": gain})["x_hat"]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+            return self._graphs["g_s"]({"y_hat": y_hat, "inverse_gain": gain})["x_hat"].float()
 
     def _coded(self, y: Tensor, out: dict[str, Tensor], quantize: Quantize, bits: list[Tensor]) -> Tensor:
         """y_hat of a pass, and its bits beside the others'."""

@@ -99,7 +99,12 @@ def test_at_integers_it_is_the_decoder(codec: Codec, relaxed: RelaxedDecoder, pi
     y, z = latents(codec, picture, quality)
     with torch.no_grad():
         found = relaxed.latent(torch.from_numpy(y), torch.from_numpy(z), quality, torch.round)
-        x_hat = relaxed.synthesize(found.y_hat, quality)[0, :, :70, :100].clamp(0, 1).numpy().transpose(1, 2, 0)
+        x_hat = (
+            relaxed.synthesize(found.y_hat, quality, bfloat16=False)[0, :, :70, :100]
+            .clamp(0, 1)
+            .numpy()
+            .transpose(1, 2, 0)
+        )
     data = codec.compress(picture, quality)
     (expected,) = codec.read_latents(parse(data))
     np.testing.assert_array_equal(found.y_hat.numpy(), expected)
@@ -157,8 +162,23 @@ def test_what_it_says_is_what_it_does(codec: Codec, picture: Pixels) -> None:
     """Costs before and after are those of the streams, but for a coder's overhead and pixels' rounding."""
     search = Search()
     found = codec.compress(picture, 5, effort=3, search=search)
-    assert search.before == pytest.approx(cost(codec, picture, codec.compress(picture, 5)), rel=0.02)
-    assert search.after == pytest.approx(cost(codec, picture, found), rel=0.02)
+    assert search.before == pytest.approx(cost(codec, picture, codec.compress(picture, 5)), rel=0.03)
+    assert search.after == pytest.approx(cost(codec, picture, found), rel=0.03)
+
+
+def test_steps_in_bfloat16_find_as_much(bundle_path: Path, picture: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Costs are of float32 in both; without instructions for bfloat16 PyTorch emulates it."""
+    found = {}
+    for bfloat16 in (False, True):
+        monkeypatch.setattr("s2c_deploy.effort.refine.multiplies_bfloat16", lambda given=bfloat16: given)
+        with Codec.open(bundle_path, "onnxruntime", threads=1) as codec:
+            found[bfloat16] = Search()
+            data = codec.compress(picture, 5, effort=3, search=found[bfloat16])
+            assert found[bfloat16].after == pytest.approx(cost(codec, picture, data), rel=0.03)
+    assert found[True].before == pytest.approx(found[False].before, rel=1e-6)
+    assert found[True].after != found[False].after
+    gains = [search.before - search.after for search in found.values()]
+    assert gains[1] == pytest.approx(gains[0], rel=0.25)
 
 
 def test_a_search_that_finds_nothing(codec: Codec, picture: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +246,7 @@ def test_metadata_count(codec: Codec, picture: Pixels) -> None:
 def test_decibels(codec: Codec, picture: Pixels, effort: int) -> None:
     for wanted in (37.0, 40.5):
         hit = compress_to_psnr(codec, picture, wanted, Request(effort=effort), Search())
-        assert psnr(picture, codec.decompress(hit.data)) == pytest.approx(wanted, abs=0.05 if not effort else 0.15)
+        assert psnr(picture, codec.decompress(hit.data)) == pytest.approx(wanted, abs=0.05 if not effort else 0.25)
 
 
 def test_a_search_for_decibels_that_ends_without_any_error(
