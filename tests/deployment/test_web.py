@@ -282,8 +282,9 @@ def site(built: Path, web_bundle: Path, cases: Path, crops: list[Crop], tmp_path
     shutil.rmtree(folder / "samples", ignore_errors=True)
     shutil.copytree(web_bundle, folder / "bundle")
     (folder / "samples").mkdir()
-    shutil.copyfile(cases / "1.s2c", folder / "samples" / "a sample.s2c")
-    (folder / "samples" / "list.json").write_text('["a sample.s2c"]')
+    for number, name in ((1, "a sample"), (0, "low"), (2, "high")):
+        shutil.copyfile(cases / f"{number}.s2c", folder / "samples" / f"{name}.s2c")
+    (folder / "samples" / "list.json").write_text('["a sample.s2c", ["low.s2c", "high.s2c"]]')
     shutil.copytree(built / "dist" / "decoder", folder / "decoder")
     (folder / "ort").symlink_to(built / "node_modules" / "onnxruntime-web" / "dist")
     (folder / "program.html").write_text(PROGRAM)
@@ -310,8 +311,8 @@ def test_in_the_page(site: str, cases: Path, crops: list[Crop]) -> None:
         "decoded": [f"crop{number}.s2c" for number in range(len(crops))],
     }
     shown = json.loads(run("node", "tests/page.mjs", chromium, site, cases, input=json.dumps(steps)))
-    good, damaged, again, stranger, sample = shown["found"]
-    for step, number in ((good, 2), (again, 0), (sample, 1)):
+    good, damaged, again, stranger, sample, high, low = shown["found"]
+    for step, number in ((good, 2), (again, 0), (sample, 1), (high, 2), (low, 0)):
         assert step["error"] is None
         height, width = PICTURES[number][:2]
         found = np.frombuffer(base64.b64decode(step["pixels"]), np.uint8)
@@ -320,6 +321,9 @@ def test_in_the_page(site: str, cases: Path, crops: list[Crop]) -> None:
         facts = dict(zip(step["facts"][::2], step["facts"][1::2], strict=True))
         assert facts["Picture"] == f"{width} × {height}"
         assert facts["As PNG"].endswith("times")
+        assert facts["As JPEG of quality 90"].endswith("times")
+        shows = f"Quality {PICTURES[number][2]:g}"
+        assert step["slider"] == (shows if step in (high, low) else None)
     for step, message in ((damaged, "payload.s2c: entropy coder: "), (stranger, "found 737472616e676572")):
         assert message in step["error"]
         assert step["pixels"] is None

@@ -40,10 +40,12 @@ try {
     await page.setViewportSize({ width, height });
     await page.screenshot({ path: file, fullPage: true });
   }
-  const sample = page.locator("#samples button").first();
-  if (await sample.count()) {
-    await sample.click();
-    await page.waitForFunction(() => document.body.dataset.state === "decoding" || document.body.dataset.state === "done");
+  // The first sample is one stream, the second a series: its slider begins at the upper of two, and is moved to the lower.
+  const samples = page.locator("#samples button");
+  for (const step of (await samples.count()) ? [() => samples.nth(0).click(), () => samples.nth(1).click(), () => page.locator("#quality").fill("0")] : []) {
+    const before = await page.locator("#status").textContent();
+    await step();
+    await page.waitForFunction((text) => document.getElementById("status").textContent !== text, before);
     await state(["done", "error"]);
     found.push(await page.evaluate(shown));
   }
@@ -82,7 +84,7 @@ async function shown() {
   const facts = document.getElementById("facts");
   let pixels = null;
   if (!result.hidden) {
-    for (let wait = 0; wait < 200 && facts.children[7].textContent === "…"; wait++)
+    for (let wait = 0; wait < 200 && facts.children[9].textContent === "…"; wait++)
       await new Promise((resolve) => setTimeout(resolve, 50));
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     let text = "";
@@ -92,6 +94,7 @@ async function shown() {
   return {
     error: error.hidden ? null : error.textContent,
     status: document.getElementById("status").textContent,
+    slider: document.getElementById("slider").hidden ? null : document.getElementById("slider").innerText.trim(),
     facts: Array.from(facts.children, (child) => child.textContent),
     pixels,
   };

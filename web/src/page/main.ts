@@ -9,6 +9,9 @@ function element<T extends HTMLElement>(id: string): T {
 const drop = element<HTMLLabelElement>("drop");
 const file = element<HTMLInputElement>("file");
 const samples = element<HTMLDivElement>("samples");
+const slider = element<HTMLLabelElement>("slider");
+const quality = element<HTMLInputElement>("quality");
+const level = element<HTMLOutputElement>("level");
 const status = element<HTMLParagraphElement>("status");
 const problem = element<HTMLParagraphElement>("error");
 const result = element<HTMLElement>("result");
@@ -18,6 +21,8 @@ const facts = element<HTMLDListElement>("facts");
 /** The last stream that was asked for: answers to earlier ones come too late. */
 let asked = { id: 0, name: "", size: 0 };
 let bundle = "";
+/** The same picture at rising qualities, one of which is shown. */
+let series: readonly URL[] = [];
 
 const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
 worker.addEventListener("message", ({ data }: MessageEvent<Answer>) => answered(data));
@@ -54,17 +59,21 @@ function decoding(): string {
 /** Says what is wrong, and shows no picture. */
 function fail(message: string): void {
   result.hidden = true;
+  slider.hidden = true;
   problem.textContent = message;
   problem.hidden = false;
   status.textContent = bundle ? `Ready: ${bundle}.` : "";
   document.body.dataset.state = "error";
 }
 
-async function decode(name: string, read: () => Promise<ArrayBuffer>): Promise<void> {
+/** Of a series, the picture before stays until the next one is there. */
+async function decode(name: string, read: () => Promise<ArrayBuffer>, of: readonly URL[] = []): Promise<void> {
   const id = asked.id + 1;
   asked = { id, name, size: 0 };
   problem.hidden = true;
-  result.hidden = true;
+  if (of !== series) result.hidden = true;
+  series = of;
+  slider.hidden = series.length < 2;
   status.textContent = decoding();
   document.body.dataset.state = "decoding";
   try {
@@ -90,6 +99,7 @@ async function show(answer: Extract<Answer, { kind: "picture" }>): Promise<void>
     ["Quality", String(answer.quality)],
     ["Stream", `${kilobytes(asked.size)}, ${bits.toFixed(2)} bpp`],
     ["As PNG", "…"],
+    ["As JPEG of quality 90", "…"],
     ["Container", milliseconds(times.parse), "whole"],
     ["Entropy coder", milliseconds(times.symbols)],
     ["Entropy networks", milliseconds(times.networks)],
@@ -97,12 +107,18 @@ async function show(answer: Extract<Answer, { kind: "picture" }>): Promise<void>
     ["All", milliseconds(times.total), "whole"],
   ];
   facts.replaceChildren(...rows.flatMap(([term, value, kind]) => [text("dt", term, kind), text("dd", value, kind)]));
+  level.textContent = String(answer.quality);
   result.hidden = false;
   status.textContent = `${asked.name}, decoded with ${bundle}.`;
   document.body.dataset.state = "done";
-  const png = await new Promise<Blob | null>((resolve) => canvas.toBlob(resolve, "image/png"));
-  if (png && answer.id === asked.id)
-    facts.children[7]!.textContent = `${kilobytes(png.size)}, ${(png.size / asked.size).toFixed(1)} times`;
+  for (const [row, type] of [
+    [3, "image/png"],
+    [4, "image/jpeg"],
+  ] as const) {
+    const other = await new Promise<Blob | null>((resolve) => canvas.toBlob(resolve, type, 0.9));
+    if (answer.id !== asked.id) return;
+    if (other) facts.children[2 * row + 1]!.textContent = `${kilobytes(other.size)}, ${(other.size / asked.size).toFixed(1)} times`;
+  }
 }
 
 function text(tag: string, content: string, kind?: string): HTMLElement {
@@ -132,20 +148,38 @@ for (const kind of ["dragover", "dragleave", "drop"] as const)
     if (kind === "drop") take(event.dataTransfer?.files[0]);
   });
 
-/** samples/list.json holds names of streams beside it; without it there are none. */
+function slide(): void {
+  const url = series[Number(quality.value)];
+  if (url) void decode(nameOf(url), () => fetched(url), series);
+}
+
+quality.addEventListener("change", slide);
+
+/** samples/list.json: names of streams beside it, or lists of names, the same picture at rising qualities. */
 async function offerSamples(): Promise<void> {
   const folder = new URL("samples/", location.href);
   const answer = await fetch(new URL("list.json", folder)).catch(() => null);
   const names: unknown = answer?.ok ? await answer.json().catch(() => null) : null;
   if (!Array.isArray(names) || names.length === 0) return;
-  for (const name of names.map(String)) {
+  for (const entry of names) {
+    const urls = [entry].flat().map((name) => new URL(encodeURIComponent(String(name)), folder));
+    const [first] = urls;
+    if (!first) continue;
     const button = document.createElement("button");
-    button.textContent = name.replace(/\.s2c$/, "");
-    button.addEventListener("click", () => decode(name, () => fetched(new URL(encodeURIComponent(name), folder))));
+    button.textContent = nameOf(first).replace(/\.s2c$/, "") + (urls.length > 1 ? ` and ${urls.length - 1} more` : "");
+    button.addEventListener("click", () => {
+      quality.max = String(urls.length - 1);
+      quality.value = String(Math.floor(urls.length / 2));
+      series = urls;
+      result.hidden = true;
+      slide();
+    });
     samples.append(button);
   }
   samples.hidden = false;
 }
+
+const nameOf = (url: URL) => decodeURIComponent(url.pathname.split("/").pop()!);
 
 async function fetched(url: URL): Promise<ArrayBuffer> {
   const answer = await fetch(url);
