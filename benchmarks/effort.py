@@ -1,11 +1,12 @@
 """What a search brings: BD-rate of every effort against effort 0, and the seconds that a megapixel takes.
 
     python -m benchmarks.effort --images KODAK [--efforts 0,1,2,4] [--qualities 1,3,5,8] [--out results.jsonl]
-                                [--plot effort.svg]
+                                [--beside rate_distortion_conv-small_kodak.json] [--plot effort.svg]
 
 Every picture goes through a file at every quality.  It takes hours: each measurement is appended to --out as it is
 made, and the same command goes on from there.  The table has the efforts that are complete; docs/effort.md shows it and
-the plot.  Nothing else should run meanwhile.
+the plot.  Nothing else should run meanwhile.  --beside: what ``s2c-deploy eval --json`` wrote on the same pictures; the
+table has the BD-rates against its other codecs, too.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 from s2c_deploy import Codec, __version__
 from s2c_deploy.bench.cases import Source, photographs
 from s2c_deploy.errors import InputError
-from s2c_deploy.evaluation.curves import Curve, compare, mean_curve
+from s2c_deploy.evaluation.curves import Curve, Point, compare, mean_curve
 from s2c_deploy.evaluation.measure import BundleMethod, Measurement, measure
 from s2c_deploy.files import write_bytes
 from s2c_deploy.report.environment import processor
@@ -96,14 +97,28 @@ def levels(rows: Sequence[Measurement], methods: Sequence[BundleMethod], picture
     return found
 
 
-def table_of(found: Sequence[Level]) -> Table:
+def others(path: Path | None, pictures: int) -> list[Curve]:
+    """The curves of other codecs in a record, as far as they are of so many pictures or published."""
+    if path is None:
+        return []
+    record = json.loads(path.read_text(encoding="utf-8"))
+    curves = [
+        Curve(**{**curve, "points": tuple(Point(**point) for point in curve["points"])}) for curve in record["curves"]
+    ]
+    return [curve for curve in curves if curve.kind != "bundle" and curve.pictures in (pictures, None)]
+
+
+def table_of(found: Sequence[Level], beside: Sequence[Curve]) -> Table:
     settings = [point.setting for point in found[0].curve.points]
     rows = []
     for level in found:
         points = [f"{point.bpp:.4f} bpp, {point.psnr:.2f} dB" for point in level.curve.points]
         bd_rate = "" if level.bd_rate is None else percent(level.bd_rate / 100, 1)
-        rows.append((str(level.effort), bd_rate, f"{level.seconds:.1f}", *points))
-    columns = ("effort", "BD-rate", "s/megapixel", *(f"quality {setting:g}" for setting in settings))
+        compared = [compare(curve, level.curve, "psnr") for curve in beside]
+        against = ["" if c is None or c.pchip is None else percent(c.pchip / 100, 1) for c in compared]
+        rows.append((str(level.effort), bd_rate, f"{level.seconds:.1f}", *points, *against))
+    names = (*(f"quality {setting:g}" for setting in settings), *(f"against {curve.name}" for curve in beside))
+    columns = ("effort", "BD-rate", "s/megapixel", *names)
     return Table(title="effort", columns=columns, rows=tuple(rows))
 
 
@@ -114,8 +129,9 @@ def plot(found: Sequence[Level], path: Path) -> None:
         axes = figure.add_subplot()
         seconds, rates = [level.seconds for level in found], [level.bd_rate or 0.0 for level in found]
         axes.plot(seconds, rates, color=COLORS[1], marker="o", linewidth=2)
-        for level, x, y in zip(found, seconds, rates, strict=True):
-            axes.annotate(f"effort {level.effort}", (x, y), xytext=(6, 6), textcoords="offset points")
+        for i, (level, x, y) in enumerate(zip(found, seconds, rates, strict=True)):
+            beside = (6, -14 if i % 2 else 6)  # the first two take the same time
+            axes.annotate(f"effort {level.effort}", (x, y), xytext=beside, textcoords="offset points")
         logarithmic(axes.xaxis, min(seconds), 2 * max(seconds))
         axes.set_xlabel("seconds to encode a megapixel")
         axes.set_ylabel("BD-rate against effort 0, %")
@@ -134,6 +150,7 @@ def main() -> None:
     parser.add_argument("--efforts", default="0,1,2,4", help="with commas between")
     parser.add_argument("--qualities", default="1,3,5,8", help="with commas between")
     parser.add_argument("--out", type=Path, default=RESULTS / "effort.jsonl")
+    parser.add_argument("--beside", type=Path, help="of s2c-deploy eval --json")
     parser.add_argument("--plot", type=Path, help="a .svg or .png")
     arguments = parser.parse_args()
     sources = photographs(arguments.images, arguments.count)
@@ -153,7 +170,7 @@ def main() -> None:
             print(f"{method.name}, {source.name}, quality {quality:g}", file=sys.stderr)
         found = levels(rows, methods, {source.name for source in sources})
     print(f"{len(sources)} pictures, {' on '.join(describe(codec).values())}\n")
-    print(markdown(table_of(found)))
+    print(markdown(table_of(found, others(arguments.beside, len(sources)))))
     if arguments.plot is not None:
         plot(found, arguments.plot)
 

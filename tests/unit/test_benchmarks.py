@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import batch, coder, cost, held_out, screens, syntheses
+from benchmarks import batch, coder, cost, effort, held_out, screens, syntheses
 from s2c_deploy.arrays import Pixels
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.entropy import gaussian_tables
@@ -94,6 +94,23 @@ def test_every_g_s_decodes_one_stream(images: Path, bundle_path: Path, monkeypat
         stream = codecs[syntheses.BASE].compress(pixels, 3)
         assert row.bpp == 8 * len(stream) / (64 * 128)
         assert row.psnr == psnr(pixels, codecs[syntheses.BASE].decompress(stream))
+
+
+def test_efforts_beside_other_codecs() -> None:
+    """Curves of as many pictures, and published ones, from a committed record; what it says of effort 0 is its own."""
+    record = effort.RESULTS / "rate_distortion_conv-small_kodak.json"
+    beside = effort.others(record, 24)
+    assert {"jpeg", "avif-slow", "vtm-9.1 (published)"} < {curve.name for curve in beside}
+    assert all(curve.pictures is None for curve in effort.others(record, 6))
+    assert effort.others(None, 24) == []
+    told = json.loads(record.read_text())
+    own = next(curve for curve in told["curves"] if curve["kind"] == "bundle")
+    points = tuple(effort.Point(**point) for point in own["points"])
+    level = effort.Level(effort=0, curve=effort.Curve(**{**own, "points": points}), bd_rate=None, seconds=1.0)
+    table = effort.table_of([level], beside)
+    shown = dict(zip(table.columns, table.rows[0], strict=True))
+    expected = next(c for c in told["comparisons"] if c["anchor"] == "jpeg" and c["metric"] == "psnr")
+    assert shown["against jpeg"] == f"{expected['pchip']:+.1f} %"
 
 
 def test_screens_are_what_they_are_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
