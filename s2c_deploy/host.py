@@ -71,7 +71,8 @@ def freed_arrays_kept() -> Iterator[None]:
     """Meanwhile the C library keeps freed blocks of any size for the next ones; at the end it gives them back.
 
     For work that takes and frees the same arrays in every step: pages fresh from the system cost as much time as the
-    arithmetic on them.  Of the whole process, and not for several threads at once.  Does nothing without glibc.
+    arithmetic on them.  Of the whole process, and not for several threads at once; threads besides the first one give
+    back blocks of 64 MB and more all the same.  Does nothing without glibc.
     """
     try:
         library = ctypes.CDLL(None)
