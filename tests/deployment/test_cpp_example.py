@@ -99,6 +99,8 @@ def test_the_same_pixels(
     assert found.shape == expected.shape
     # Same symbols, same library; but norms and powers are computed in another order.
     assert np.abs(found.astype(int) - expected).max() <= 1
+    if quality == int(quality):
+        assert (found != expected).mean() < 0.001
 
 
 def test_tiles_that_are_pictures_of_their_own(

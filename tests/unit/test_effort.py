@@ -28,7 +28,9 @@ from s2c_deploy.models.entropy_model import pack_anchors, pack_nonanchors, unpac
 
 @pytest.fixture(scope="module")
 def codec(bundle_path: Path) -> Iterator[Codec]:
-    with Codec.open(bundle_path, "onnxruntime", threads=1) as opened:
+    """Whose searches take the same steps on every processor: in float32."""
+    with pytest.MonkeyPatch.context() as patch, Codec.open(bundle_path, "onnxruntime", threads=1) as opened:
+        patch.setattr("s2c_deploy.effort.refine.multiplies_bfloat16", lambda: False)
         yield opened
 
 
@@ -162,8 +164,8 @@ def test_what_it_says_is_what_it_does(codec: Codec, picture: Pixels) -> None:
     """Costs before and after are those of the streams, but for a coder's overhead and pixels' rounding."""
     search = Search()
     found = codec.compress(picture, 5, effort=3, search=search)
-    assert search.before == pytest.approx(cost(codec, picture, codec.compress(picture, 5)), rel=0.03)
-    assert search.after == pytest.approx(cost(codec, picture, found), rel=0.03)
+    assert search.before == pytest.approx(cost(codec, picture, codec.compress(picture, 5)), rel=0.02)
+    assert search.after == pytest.approx(cost(codec, picture, found), rel=0.02)
 
 
 def test_steps_in_bfloat16_find_as_much(bundle_path: Path, picture: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +248,7 @@ def test_metadata_count(codec: Codec, picture: Pixels) -> None:
 def test_decibels(codec: Codec, picture: Pixels, effort: int) -> None:
     for wanted in (37.0, 40.5):
         hit = compress_to_psnr(codec, picture, wanted, Request(effort=effort), Search())
-        assert psnr(picture, codec.decompress(hit.data)) == pytest.approx(wanted, abs=0.05 if not effort else 0.25)
+        assert psnr(picture, codec.decompress(hit.data)) == pytest.approx(wanted, abs=0.05 if not effort else 0.15)
 
 
 def test_a_search_for_decibels_that_ends_without_any_error(
