@@ -22,8 +22,6 @@ ops = import_module("openvino.opset13")
 
 #: What unsigned and signed bytes hold.
 _BYTES = ((0, 255), (-128, 127))
-#: Nodes that only move values.
-_MOVING = ("DepthToSpace", "Slice", "StridedSlice", "Concat")
 
 
 def multiply_bytes_in_place(model: Any) -> int:
@@ -53,17 +51,14 @@ def _limits(node: Any) -> tuple[float, float]:
     kind, sources = node.get_type_name(), [value.get_node() for value in node.input_values()]
     if kind == "Parameter":
         return EXACT_INPUTS.get(node.output(0).get_any_name(), (-inf, inf))
-    if kind == "Clamp":
-        return float(node.get_attributes()["min"]), float(node.get_attributes()["max"])
     if kind in ("Maximum", "Minimum"):  # what the reader of ONNX makes of Clip
         bounds = [source for source in sources if source.get_type_name() == "Constant"]
         inner = [_limits(source) for source in sources if source.get_type_name() != "Constant"]
         if len(bounds) == len(inner) == 1 and bounds[0].data.size == 1:
             pick, bound = max if kind == "Maximum" else min, float(bounds[0].data.item())
             return pick(inner[0][0], bound), pick(inner[0][1], bound)
-    if kind in _MOVING:
-        parts = [_limits(source) for source in (sources if kind == "Concat" else sources[:1])]
-        return min(low for low, _ in parts), max(high for _, high in parts)
+    if kind == "DepthToSpace":
+        return _limits(sources[0])
     return -inf, inf
 
 
