@@ -171,9 +171,9 @@ def _preset_of(start: Path | None) -> str:
     """That of the folder to start from; tiny without one."""
     if start is None or not os.path.isdir(start):
         return PRESETS[0]
-    from s2c_deploy.models.checkpoint import load_checkpoint
+    from s2c_deploy.models.checkpoint import described
 
-    return load_checkpoint(start).config.preset
+    return described(start)[1].preset
 
 
 def _synthesis_only(part: str, name: str, start: Path | None, bank_steps: int) -> tuple[ModelConfig, SynthesisOnly]:

@@ -77,15 +77,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     InputError if it is not one; ExportError lists every missing, unexpected and wrongly shaped tensor at once, or names
     a lighter g_s that belongs to other weights; OutOfMemoryError where memory does not hold it.
     """
-    recipe_file = read_recipe(folder, RECIPE)
-    try:
-        recipe = parse_recipe(recipe_file)
-        config = _named_config(recipe["model"])
-    # ValueError: no TOML, no UTF-8, no number that Python reads.
-    except (ValueError, KeyError, TypeError, RecursionError, InputError) as error:
-        raise InputError(
-            f"{folder / RECIPE}: expected a [model] table with variant and preset: {error!s:.300}"
-        ) from error
+    recipe, config = described(folder)
     model = S2CModel(config)
     tensors = read_weights(folder, WEIGHTS, model)
     ranges = {k.removeprefix(CALIBRATION): v for k, v in tensors.items() if k.startswith(CALIBRATION)}
@@ -98,6 +90,19 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         sha256=(sha256 := tensors_sha256(tensors)),
         lighter=load_syntheses(folder, config, sha256),
     )
+
+
+def described(folder: Path) -> tuple[dict[str, Any], ModelConfig]:
+    """The recipe of a model folder, and the model that it names; InputError if it is none."""
+    recipe_file = read_recipe(folder, RECIPE)
+    try:
+        recipe = parse_recipe(recipe_file)
+        return recipe, _named_config(recipe["model"])
+    # ValueError: no TOML, no UTF-8, no number that Python reads.
+    except (ValueError, KeyError, TypeError, RecursionError, InputError) as error:
+        raise InputError(
+            f"{folder / RECIPE}: expected a [model] table with variant and preset: {error!s:.300}"
+        ) from error
 
 
 def load_file_checkpoint(file: Path, config: ModelConfig) -> Checkpoint:
