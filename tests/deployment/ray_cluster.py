@@ -7,6 +7,7 @@ Prints the address; a line on standard input kills the second node at once; the 
 
 from __future__ import annotations
 
+import os
 import sys
 
 #: Bytes; the least that Ray takes.
@@ -14,10 +15,12 @@ STORE = 80 * 2**20
 
 
 def main(folder: str) -> None:
+    # Not `temp_dir`: Ray would still write the address into a folder of its own choice, which need not be there.
+    os.environ["RAY_TMPDIR"] = folder
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": STORE}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False, "temp_dir": folder})
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     try:
         second = cluster.add_node(**node)
         cluster.wait_for_nodes()

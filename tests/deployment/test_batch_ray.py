@@ -39,10 +39,14 @@ class Cluster:
     """The program ``ray_cluster.py``."""
 
     def __init__(self, folder: str) -> None:
-        command = [sys.executable, CLUSTER, folder]
-        options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(command, text=True, **options)
+        options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with (Path(folder) / "errors.txt").open("w") as errors:
+            command = [sys.executable, CLUSTER, folder]
+            self._process = subprocess.Popen(command, text=True, stderr=errors, **options)
         self.address = self._line()
+        if ":" not in self.address:
+            self.close()
+            pytest.fail((Path(folder) / "errors.txt").read_text())
 
     def _line(self) -> str:
         assert self._process.stdout is not None
@@ -65,7 +69,6 @@ def cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="s2c-ray-", ignore_cleanup_errors=True) as folder:
         started = Cluster(folder)
         try:
-            assert ":" in started.address
             yield started
         finally:
             started.close()
