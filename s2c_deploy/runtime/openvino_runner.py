@@ -15,6 +15,7 @@ from s2c_deploy.formats.onnx_graph import OnnxGraph
 from s2c_deploy.runtime.forks import GATE
 from s2c_deploy.runtime.openvino_int8 import multiply_bytes_in_place
 from s2c_deploy.runtime.openvino_norms import normalise_in_place
+from s2c_deploy.runtime.openvino_planes import convolve_whole_in_place
 from s2c_deploy.runtime.runner import Runner, TensorSpec, cannot_load
 from s2c_deploy.runtime.silent import import_openvino
 
@@ -80,6 +81,7 @@ class OpenVinoRunner(Runner):
                 core = _core()
                 source = core.read_model(self._graph.data, b"")
                 normalise_in_place(source)
+                convolve_whole_in_place(source)
                 if self._int8:
                     multiply_bytes_in_place(source)
                 model = core.compile_model(source, "CPU", self._config)
