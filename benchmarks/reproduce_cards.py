@@ -4,24 +4,29 @@
 
 Every folder of export/ that has weights (or those named) is exported to a temporary bundle and measured as ``s2c-deploy
 eval`` does.  What stands between ``<!-- figures -->`` and ``<!-- /figures -->`` of its card is replaced, and the
-measurements go to benchmarks/results/<version>/.  JPEG XL needs a plugin of Pillow (pip install pillow-jxl-plugin);
-without it the figures say that it was not measured.
+measurements go to benchmarks/results/<version>/.  The other codecs' are taken from there where they were made by the
+same versions, with the same options and the same SSIMULACRA2.  JPEG XL needs a plugin of Pillow (pip install
+pillow-jxl-plugin); without it the figures say that it was not measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 from rich.progress import Progress
 
 from s2c_deploy import __version__
 from s2c_deploy.evaluation import Evaluation, Request, evaluate_folder
+from s2c_deploy.evaluation.measure import Measurement
+from s2c_deploy.evaluation.pillow_codecs import pillow_codec
 from s2c_deploy.evaluation.reference import known_dataset
-from s2c_deploy.evaluation.report import write_json
+from s2c_deploy.evaluation.report import read_rows, write_json
 from s2c_deploy.evaluation.tables import bd_rate_table, notes, points_table, size_table
 from s2c_deploy.export.exporter import export_bundle
 from s2c_deploy.files import atomic_write
@@ -73,6 +78,20 @@ def figures(evaluation: Evaluation) -> str:
     return "\n\n".join(parts)
 
 
+def measured_before(results: Path) -> tuple[Measurement, ...]:
+    """What this machine's codecs would measure again, from the committed results: of the same description, which has
+    library, version and options, and with the same SSIMULACRA2."""
+    here = {name: codec.description for name in CODECS if (codec := pillow_codec(name)).advice is None}
+    rows: dict[tuple[str, str, float], Measurement] = {}
+    for file in sorted(results.glob("rate_distortion_*_kodak.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["environment"].get("ssimulacra2") != version("ssimulacra2"):
+            continue
+        same = [curve["name"] for curve in record["curves"] if here.get(curve["name"]) == curve["description"]]
+        rows |= {(row.image, row.method, row.setting): row for name in same for row in read_rows(record, name)}
+    return tuple(rows.values())
+
+
 def update_card(card: Path, text: str) -> None:
     """Replaces what stands between the markers of a model card."""
     before, behind = split_card(card.read_text(encoding="utf-8"), card)
@@ -112,11 +131,13 @@ def main() -> None:
         backend=arguments.backend,
         ssimulacra2=True,
     )
-    if not arguments.print and known_dataset([path.stem for path in list_images(arguments.images)]) != "kodak":
+    kodak = known_dataset([path.stem for path in list_images(arguments.images)]) == "kodak"
+    if not arguments.print and not kodak:
         raise SystemExit(f"{arguments.images} is not the 24 Kodak images; --print shows figures of any folder")
     for folder in released(arguments.variants):
+        known = measured_before(arguments.results) if kodak else ()
         with Progress(transient=True) as progress:
-            evaluation = reproduce(folder, request, progress)
+            evaluation = reproduce(folder, replace(request, measured=known), progress)
         text = figures(evaluation)
         print(f"{folder}\n\n{text}\n")
         if evaluation.unequal:

@@ -67,6 +67,8 @@ class Request:
     follow_links: bool = False
     #: SSIMULACRA2, too: about a second a picture.
     ssimulacra2: bool = False
+    #: Measured before, of these pictures, by codecs of these names: not measured again.
+    measured: tuple[Measurement, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +215,7 @@ def _measure_all(
 ) -> list[Measurement]:
     """Each method codes the first picture of a size once before its clock counts."""
     rows: list[Measurement] = []
+    known = {(row.image, row.method, row.setting): row for row in request.measured}
     total = len(pictures) * sum(len(method.settings) for method in methods)
     warm: set[tuple[int, ...]] = set()
     with temporary_folder("s2c-eval-") as folder:
@@ -220,10 +223,11 @@ def _measure_all(
         for path in pictures:
             pixels = read_image(path, background=request.background).pixels
             for method in methods:
-                if pixels.shape not in warm:
+                found = [known.get((name_of(path), method.name, setting)) for setting in method.settings]
+                if pixels.shape not in warm and None in found:
                     method.warm(pixels)
-                for setting in method.settings:
-                    rows.append(measured(method, pixels, setting, image=name_of(path)))
+                for setting, row in zip(method.settings, found, strict=True):
+                    rows.append(row or measured(method, pixels, setting, image=name_of(path)))
                     progress(len(rows), total, f"measuring {name_of(path)}")
             warm.add(pixels.shape)
     return rows

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from s2c_deploy.evaluation.evaluate import Evaluation
+from s2c_deploy.evaluation.measure import Measurement
 from s2c_deploy.evaluation.plot import figures
 from s2c_deploy.evaluation.tables import (
     NAMES,
@@ -59,6 +62,13 @@ def _row(evaluation: Evaluation, number: int) -> dict[str, Any]:
     row = evaluation.rows[number]
     values = asdict(row) | {"bytes": row.size, "bpp": row.bpp}
     return {column: values[column] for column in CSV_COLUMNS}
+
+
+def read_rows(record: Mapping[str, Any], method: str) -> list[Measurement]:
+    """The measurements of a method from what ``as_record`` made of pictures that no codec repeats exactly."""
+    rows = [row for row in record["rows"] if row["method"] == method]
+    fields = {field.name: "bytes" if field.name == "size" else field.name for field in dataclasses.fields(Measurement)}
+    return [Measurement(**{name: row.get(column) for name, column in fields.items()}) for row in rows]
 
 
 def _finite(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from s2c_deploy import __version__
 from s2c_deploy.evaluation import Evaluation
 from s2c_deploy.evaluation.curves import Curve, Kind, Point, compare
+from s2c_deploy.evaluation.pillow_codecs import pillow_codec
 from s2c_deploy.models.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,3 +115,21 @@ def test_cards_of_other_pictures_stay(cards, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit, match="not the 24 Kodak images"):
         cards.main()
+
+
+@pytest.mark.parametrize("changed", [None, "version", "ssimulacra2"])
+def test_only_what_the_same_codecs_measured_is_taken(cards, tmp_path: Path, changed: str | None) -> None:  # type: ignore[no-untyped-def]
+    pytest.importorskip("ssimulacra2")
+    jpeg = pillow_codec("jpeg")
+    description = jpeg.description.replace(jpeg.version, "libjpeg 6b") if changed == "version" else jpeg.description
+    curves = [{"name": "s2c conv-tiny", "description": "..."}, {"name": "jpeg", "description": description}]
+    row = {"image": "kodim01.png", "setting": 5, "width": 8, "height": 8, "bytes": 99, "bpp": 1, "psnr": 30.0}
+    row |= {"ms_ssim": None, "encode_seconds": 1.0, "decode_seconds": 1.0, "ideal_bpp": None, "equal": None}
+    record = {
+        "environment": {"ssimulacra2": "0" if changed == "ssimulacra2" else version("ssimulacra2")},
+        "curves": curves,
+        "rows": [row | {"method": curve["name"], "ssimulacra2": 50.0} for curve in curves],
+    }
+    (tmp_path / "rate_distortion_conv-tiny_kodak.json").write_text(json.dumps(record))
+    found = [(row.method, row.size, row.ssimulacra2) for row in cards.measured_before(tmp_path)]
+    assert found == ([] if changed else [("jpeg", 99, 50.0)])

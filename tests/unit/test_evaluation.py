@@ -24,7 +24,7 @@ from s2c_deploy.evaluation.curves import Curve, Point, compare, mean_curve, size
 from s2c_deploy.evaluation.evaluate import _comparisons
 from s2c_deploy.evaluation.measure import BundleMethod, Measurement, ideal_bits, measure
 from s2c_deploy.evaluation.perceptual import ssimulacra2
-from s2c_deploy.evaluation.pillow_codecs import CODEC_NAMES, pillow_codec
+from s2c_deploy.evaluation.pillow_codecs import CODEC_NAMES, PillowCodec, pillow_codec
 from s2c_deploy.formats.bitstream import parse
 from s2c_deploy.metrics import bd_rate, ms_ssim, psnr
 from s2c_deploy.report import figure
@@ -276,6 +276,27 @@ def test_everything_is_measured_once(evaluation: Evaluation) -> None:
     assert len(keys) == len(set(keys)) == 3 * (4 + 13 + 12)
     assert evaluation.unequal == ()
     assert [p.setting for p in evaluation.curves[0].points] == [1, 3, 5, 8]
+
+
+def test_what_was_measured_is_not_measured_again(
+    evaluation: Evaluation, request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read back from JSON, but for one row that is not there."""
+    record = json.loads(json.dumps(report.as_record(evaluation)))
+    rows = report.read_rows(record, "jpeg")
+    assert tuple(rows) == tuple(row for row in evaluation.rows if row.method == "jpeg")
+    encode, coded = PillowCodec.encode, []
+
+    def spy(codec: PillowCodec, pixels: Pixels, setting: float) -> bytes:
+        coded.append(setting)
+        return encode(codec, pixels, setting)
+
+    monkeypatch.setattr(PillowCodec, "encode", spy)
+    again = evaluate_folder(replace(request_, qualities=(2,), against=("jpeg",), measured=tuple(rows[1:])))
+    assert coded == [rows[0].setting] * 2  # the library is loaded, then timed
+    assert [row for row in again.rows if row.method == "jpeg"][1:] == rows[1:]
+    points = [[(point.bpp, point.psnr) for point in e.curves[1].points] for e in (again, evaluation)]
+    assert points[0] == points[1]
 
 
 def test_small_pictures_have_no_ms_ssim(evaluation: Evaluation) -> None:
