@@ -108,8 +108,9 @@ class ModelConfig:
 
 #: How a stage of g_s doubles the resolution: a sub-pixel convolution of 3x3 or 1x1, or a transposed 3x3 of stride 2.
 UPSAMPLINGS = ("subpixel3x3", "subpixel1x1", "transposed3x3")
-#: Those that a model has besides its own: lighter ones for the same latents.
-SYNTHESES = ("fast", "fastest")
+#: Those that a model may have besides its own, for the same latents: of fewer products, and of products of bytes.
+LIGHTER, INT8 = ("fast", "fastest"), ("int8", "fast-int8")
+SYNTHESES = LIGHTER + INT8
 FULL = "full"
 
 
@@ -124,6 +125,8 @@ class SynthesisConfig:
     depths: tuple[int, ...]
     #: One of UPSAMPLINGS.
     upsampling: str
+    #: Its convolutions, but for the first, the last and depthwise ones, multiply bytes.
+    int8: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.widths) == len(self.depths) <= 3:
@@ -132,6 +135,11 @@ class SynthesisConfig:
             )
         if self.upsampling not in UPSAMPLINGS:
             raise InputError(f"upsampling: expected one of {', '.join(UPSAMPLINGS)}, found {self.upsampling!r:.80}")
+
+    @property
+    def float_name(self) -> str:
+        """The g_s of the same layers whose convolutions are in float32."""
+        return (self.name.removesuffix("int8").removesuffix("-") or FULL) if self.int8 else self.name
 
     @property
     def last_factor(self) -> int:
@@ -186,8 +194,12 @@ def synthesis_config(config: ModelConfig, name: str = FULL) -> SynthesisConfig:
     """The g_s of a model by name: its own, or one of SYNTHESES; InputError names the known ones.
 
     The lighter ones have no stage at 1/2, where arithmetic is dear, and transposed convolutions.  ``fast`` keeps the
-    other stages as they are, so that it can begin from their weights; ``fastest`` has a narrower one at 1/4.
+    other stages as they are, so that it can begin from their weights; ``fastest`` has a narrower one at 1/4.  ``int8``
+    and ``fast-int8`` are the full and the fast one with convolutions of bytes.
     """
+    if name in INT8:
+        same = synthesis_config(config, FULL if name == "int8" else "fast")
+        return dataclasses.replace(same, name=name, int8=True)
     coarse, middle, fine = reversed(config.widths)
     blocks, some, last = reversed(config.depths)
     if name == FULL:

@@ -12,10 +12,12 @@ from s2c_deploy.bench.row import Pipeline, Row, TorchWay
 from s2c_deploy.bench.stages import StageClock, TimedCodec, TimedNetworks
 from s2c_deploy.errors import InputError
 from s2c_deploy.formats.bundle import open_bundle
-from s2c_deploy.host import multiplies_bfloat16
+from s2c_deploy.host import multiplies_bfloat16, multiplies_bytes
 from s2c_deploy.presets import FULL, SYNTHESES
 from s2c_deploy.runtime import BACKENDS, ENGINE_BACKENDS, GPU_BACKENDS, backend_status
 from s2c_deploy.runtime.providers import PROVIDERS
+
+_NO_VNNI = "the processor has no instructions for products of bytes (VNNI)"
 
 
 def open_engine(
@@ -73,7 +75,7 @@ def _engines() -> list[Row]:
             wants="openvino",
             precision=precision,
             synthesis=synthesis,
-            obstacle=openvino.obstacle,
+            obstacle=openvino.obstacle or (None if multiplies_bytes() or "int8" not in synthesis else _NO_VNNI),
             reluctance=_no_bfloat16() if precision == "bfloat16" else None,
         )
         for synthesis in (FULL, *SYNTHESES)

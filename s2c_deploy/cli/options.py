@@ -12,6 +12,7 @@ import typer
 from s2c_deploy.contract import MAX_PIXELS, MAX_TILE_PIXELS
 from s2c_deploy.errors import InputError
 from s2c_deploy.formats.finding import PACKAGED
+from s2c_deploy.presets import SYNTHESES
 
 #: Where trained models and photographs lie, seen from a checkout.
 WEIGHTS, PHOTOGRAPHS = Path("export"), Path("export/photographs")
@@ -29,7 +30,8 @@ ImagesOption = Annotated[
 ]
 BackendOption = Annotated[str, typer.Option(help="auto, openvino, onnxruntime, torch or tensorrt.")]
 SynthesisOption = Annotated[
-    str, typer.Option(help="Which g_s: full, or one that is quicker and coarser: fast, fastest (`inspect` lists them).")
+    str,
+    typer.Option(help=f"Which g_s: full, or a quicker and coarser one: {', '.join(SYNTHESES)} (`inspect` lists them)."),
 ]
 PrecisionOption = Annotated[
     str, typer.Option(help="Of g_s: auto, float32, bfloat16 (CPUs that have it), float16 (engines).")

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 
 from s2c_deploy.errors import EngineError
 from s2c_deploy.formats.bundle import Bundle, exact_graphs
-from s2c_deploy.formats.manifest import is_float
+from s2c_deploy.formats.manifest import is_float, is_int8
 from s2c_deploy.formats.receptive_field import ReceptiveField, receptive_field
 from s2c_deploy.host import multiplies_bytes, usable_processors
 from s2c_deploy.presets import FULL
@@ -96,6 +96,7 @@ class Networks:
         #: As asked for: 0 lets an engine choose.
         self.engine_threads = threads
         self._precision = {self.synthesis: precision}
+        self._check_bytes(synthesis)
         self._answers = bundle.known_answers()
         self._exact = set(exact_graphs(bundle.config))
         self._int8 = self._exact.copy() if has_int8(bundle, self.backend) else set()
@@ -105,6 +106,20 @@ class Networks:
         alone = self.backend in ENGINE_BACKENDS
         self.walking: AbstractContextManager[object] = threading.Lock() if alone else nullcontext()
         self.drawing: AbstractContextManager[object] = threading.Lock() if alone else nullcontext()
+
+    def _check_bytes(self, name: str) -> None:
+        """EngineError where a g_s of bytes cannot run, or would give other pixels."""
+        if not is_int8(self.synthesis):
+            return
+        if self.backend == "openvino" and not multiplies_bytes():
+            raise EngineError(
+                f"g_s {name}: expected a processor with VNNI, found one that adds products of bytes in 16 bits",
+                hint="take another --synthesis; --backend onnxruntime computes this one, in float32",
+            )
+        if self.backend in ENGINE_BACKENDS:
+            raise EngineError(
+                f"g_s {name}: expected a CPU's backend, found {self.backend}", hint="take another --synthesis"
+            )
 
     @property
     def threads(self) -> int:

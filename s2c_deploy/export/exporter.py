@@ -26,7 +26,7 @@ from s2c_deploy.export.probes import full_range_probes, probe_graphs
 from s2c_deploy.export.syntheses import described_syntheses
 from s2c_deploy.export.transform_graphs import transform_graphs
 from s2c_deploy.formats.bundle import Bundle, Gains, exact_graphs, npz_bytes, open_bundle, write_bundle
-from s2c_deploy.formats.manifest import KNOWN_ANSWERS, SCHEMA_VERSION, TABLES
+from s2c_deploy.formats.manifest import KNOWN_ANSWERS, SCHEMA_VERSION, TABLES, is_int8
 from s2c_deploy.formats.numbers import check_numbers, graph_numbers
 from s2c_deploy.formats.numbers import describe as describe_numbers
 from s2c_deploy.formats.onnx_graph import OnnxGraph
@@ -222,6 +222,7 @@ def _pictures(images: Path) -> list[Tensor]:
 def _describe(graph: onnx.ModelProto, name: str, checkpoint: Checkpoint) -> None:
     """Fills a graph's metadata; nothing that changes from machine to machine, as the bytes are fingerprinted."""
     exact = name in exact_graphs(checkpoint.config)
+    floats = "float32, convolutions of bytes" if is_int8(name) else "float32"
     graph.producer_name = "s2c-deploy"
     graph.producer_version = ""
     graph.doc_string = f"{name} of {checkpoint.config.name}, an S2CFormer image codec"
@@ -229,7 +230,7 @@ def _describe(graph: onnx.ModelProto, name: str, checkpoint: Checkpoint) -> None
         "model": checkpoint.config.name,
         "graph": name,
         "weights_sha256": checkpoint.sha256,
-        "arithmetic": "exact integers in float32" if exact else "float32",
+        "arithmetic": "exact integers in float32" if exact else floats,
     }
     del graph.metadata_props[:]
     onnx.helper.set_model_props(graph, properties)

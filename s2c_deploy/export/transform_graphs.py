@@ -10,13 +10,17 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from s2c_deploy.export.graph_writer import OPSET
 from s2c_deploy.models import S2CModel
+from s2c_deploy.models.int8_convs import HIGH, LOW
 from s2c_deploy.models.transforms import Synthesis
 
 
@@ -78,4 +82,38 @@ def _trace(
         )
     model = onnx.load_from_string(file.getvalue())
     model.graph.name = name
+    _store_bytes(model.graph)
     return model
+
+
+def _store_bytes(graph: onnx.GraphProto) -> None:
+    """Weights that the exporter writes in float32, in front of nodes that round them, become the bytes themselves."""
+    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    known |= {n.output[0]: numpy_helper.to_array(n.attribute[0].t) for n in graph.node if n.op_type == "Constant"}
+    folded = []
+    for node in graph.node:
+        values = [known.get(name) for name in node.input]
+        if any(value is None for value in values):
+            continue
+        if node.op_type == "Cast":
+            known[node.output[0]] = values[0].astype(helper.tensor_dtype_to_np_dtype(node.attribute[0].i))  # type: ignore[union-attr]
+        elif node.op_type == "Mul":
+            known[node.output[0]] = values[0] * values[1]  # type: ignore[operator]
+        elif node.op_type == "Reshape":
+            known[node.output[0]] = values[0].reshape(values[1])  # type: ignore[union-attr]
+        elif node.op_type == "QuantizeLinear":
+            graph.initializer.append(numpy_helper.from_array(_rounded(node, *values), node.output[0]))
+        else:
+            continue
+        folded.append(node)
+    for node in folded:
+        graph.node.remove(node)
+    read = {name for node in graph.node for name in node.input}
+    for unread in [tensor for tensor in graph.initializer if tensor.name not in read]:
+        graph.initializer.remove(unread)
+
+
+def _rounded(node: onnx.NodeProto, weight: Any, scale: Any, zero: Any) -> Any:
+    axis = next(attribute.i for attribute in node.attribute if attribute.name == "axis")
+    steps = np.moveaxis(weight, axis, -1) / scale
+    return np.moveaxis(np.clip(np.rint(steps), LOW, HIGH), -1, axis).astype(zero.dtype)

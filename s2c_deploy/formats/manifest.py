@@ -26,7 +26,7 @@ KNOWN_ANSWERS = "known_answers.npz"
 #: The graphs that are not exact, and may have FP16 versions; besides them, lighter versions of g_s.
 FLOAT_GRAPHS = ("g_a", "h_a", "g_s")
 #: How a lighter g_s is called: g_s.fast.
-_LIGHTER = re.compile(r"g_s\.[a-z0-9]{1,32}")
+_LIGHTER = re.compile(r"g_s\.[a-z0-9]{1,16}(-[a-z0-9]{1,15})?")
 #: Bounds before anything is read: a manifest is a few kB, the largest graph some hundred MB.
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_FILE_BYTES = 2 << 30
@@ -52,6 +52,11 @@ def is_float(graph: str) -> bool:
 def is_lighter(graph: str) -> bool:
     """Whether a graph of this name is a lighter g_s."""
     return _LIGHTER.fullmatch(graph) is not None
+
+
+def is_int8(graph: str) -> bool:
+    """Whether a graph of this name is a g_s whose convolutions multiply bytes."""
+    return is_lighter(graph) and graph.endswith("int8")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from s2c_deploy.errors import BundleError, EngineError
 #: What the exporter writes, of ONNX's own operators, and what every engine here runs.
 OPERATORS = frozenset(
     {"Add", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "DepthToSpace", "Div", "Erf", "Floor"}
-    | {"Gather", "Identity"}
+    | {"DequantizeLinear", "Gather", "Identity", "QuantizeLinear"}
     | {"LayerNormalization", "LeakyRelu", "MatMul", "Mul", "Relu", "Reshape", "Round", "Shape", "Slice", "Softmax"}
     | {"Split", "Transpose", "Unsqueeze"}
 )
@@ -31,7 +31,8 @@ MAX_NODES = 10_000
 #: Of one message, and dimensions of a tensor: more are not looked at.
 MAX_FIELDS, MAX_DIMENSIONS = 40_000, 8
 #: TensorProto.DataType: name in a manifest, bytes a value.
-_TYPES = {1: ("float32", 4), 2: ("uint8", 1), 6: ("int32", 4), 7: ("int64", 8), 9: ("bool", 1), 10: ("float16", 2)}
+_TYPES = {1: ("float32", 4), 2: ("uint8", 1), 3: ("int8", 1), 6: ("int32", 4), 7: ("int64", 8), 9: ("bool", 1)}
+_TYPES |= {10: ("float16", 2)}
 
 _SIDES = {"inputs": 11, "outputs": 12}
 Message = Mapping[int, Sequence[Any]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,8 @@ def count_cost(config: ModelConfig, synthesis: SynthesisConfig | None = None) ->
     positions that are wanted.
     """
     side = 256
+    if synthesis is not None:
+        synthesis = replace(synthesis, int8=False)  # as many products; tensors without data have no bytes
     with torch.device("meta"):
         model = S2CModel(config, synthesis).eval()
         x = torch.empty(1, 3, side, side)

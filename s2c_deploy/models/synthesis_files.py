@@ -78,7 +78,11 @@ def _shape(name: str, table: Mapping[str, Any]) -> tuple[SynthesisConfig, str]:
             raise TypeError(f"{what}: expected whole numbers up to {most}, found {counts!r:.80}")
     if table["name"] != name:
         raise TypeError(f"name: expected {name}, found {table['name']!r:.80}")
-    shape = SynthesisConfig(name=name, widths=tuple(widths), depths=tuple(depths), upsampling=str(table["upsampling"]))
+    int8 = table.get("int8", False)
+    if type(int8) is not bool:
+        raise TypeError(f"int8: expected true or false, found {int8!r:.80}")
+    kind = str(table["upsampling"])
+    shape = SynthesisConfig(name=name, widths=tuple(widths), depths=tuple(depths), upsampling=kind, int8=int8)
     return shape, str(table["weights_sha256"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from s2c_deploy.models.blocks import S2CBlock
+from s2c_deploy.models.int8_convs import take_bytes
 from s2c_deploy.presets import ModelConfig, SynthesisConfig
 
 
@@ -76,6 +77,8 @@ class Synthesis(nn.Sequential):
             inputs = width
         layers.append(subpixel_conv(inputs, 3, factor=shape.last_factor))
         super().__init__(*layers)
+        if shape.int8:
+            take_bytes(self)
 
 
 class HyperAnalysis(nn.Sequential):

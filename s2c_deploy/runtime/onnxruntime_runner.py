@@ -49,6 +49,9 @@ def _session(graph: OnnxGraph, wanted: tuple[str, ...], threads: int) -> Any:
     # the next graph's.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry(_RECORD, "1")
+    # A g_s of bytes is computed in float32: the library's own kernels for them are slower, and some add pairs of
+    # products in 16 bits.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         inputs = []
         if wanted[0] == "TensorrtExecutionProvider":

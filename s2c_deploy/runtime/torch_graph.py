@@ -97,6 +97,25 @@ def _div(_a: _Attributes, x: Tensor, y: Tensor) -> Tensor:
     return x / y if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
 
 
+def _steps(a: _Attributes, x: Tensor, values: Tensor) -> Tensor:
+    """A scale or zero of the whole tensor, or one per position of an axis."""
+    if values.ndim == 0:
+        return values
+    shape = [1] * x.ndim
+    shape[a.get("axis", 1)] = -1
+    return values.reshape(shape)
+
+
+def _quantize(a: _Attributes, x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    limits = torch.iinfo(zero.dtype)
+    steps = torch.round(x / _steps(a, x, scale)) + _steps(a, x, zero)
+    return steps.clamp(limits.min, limits.max).to(zero.dtype)
+
+
+def _dequantize(a: _Attributes, x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    return (x.float() - _steps(a, x, zero)) * _steps(a, x, scale)
+
+
 #: The operators that the exporter writes, each as PyTorch computes it.
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "Add": lambda a, x, y: x + y,
@@ -107,6 +126,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "DepthToSpace": _depth_to_space,
+    "DequantizeLinear": _dequantize,
     "Div": _div,
     "Erf": lambda a, x: torch.erf(x),
     "Floor": lambda a, x: torch.floor(x),
@@ -116,6 +136,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "LeakyRelu": lambda a, x: F.leaky_relu(x, a.get("alpha", 0.01)),
     "MatMul": lambda a, x, y: x @ y,
     "Mul": lambda a, x, y: x * y,
+    "QuantizeLinear": _quantize,
     "Relu": lambda a, x: torch.relu(x),
     "Reshape": _reshape,
     "Round": lambda a, x: torch.round(x),

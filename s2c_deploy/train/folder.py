@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,15 +14,22 @@ from s2c_deploy.errors import InputError
 from s2c_deploy.host import freed_arrays_kept
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.adapters import compatible_part, read_tensors
-from s2c_deploy.models.checkpoint import load_checkpoint
+from s2c_deploy.models.checkpoint import Checkpoint, load_checkpoint
+from s2c_deploy.models.int8_convs import calibrate as calibrate_int8
 from s2c_deploy.models.lighter import lighter_start
 from s2c_deploy.models.synthesis_files import with_synthesis
-from s2c_deploy.presets import ModelConfig, SynthesisConfig
+from s2c_deploy.models.transforms import Synthesis
+from s2c_deploy.presets import FULL, ModelConfig, SynthesisConfig
 from s2c_deploy.train.cache import open_cache
-from s2c_deploy.train.data import hold_out
+from s2c_deploy.train.data import Pictures, hold_out
 from s2c_deploy.train.growth import grown, is_growth
 from s2c_deploy.train.loop import TrainResult, check_run, train
+from s2c_deploy.train.release import latents_of
 from s2c_deploy.train.settings import TrainSettings
+from s2c_deploy.train.state import has_state
+
+#: Said of a g_s that goes on from where it was.
+_OWN = "its own files"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,29 +61,54 @@ def train_folder(request: Request, *, tell: Callable[[str], None]) -> TrainResul
         torch.set_num_threads(request.threads)
     check_run(request.out, request.config, request.settings)
     initial, ranges = None, None
-    if request.start is not None and request.settings.only is not None:
-        initial, ranges = _frozen(request.settings.only.shape, request.start, tell)
-    elif request.start is not None:
+    if request.start is not None and request.settings.only is None:
         initial = _initial(request.config, request.start, tell)
     pictures = hold_out(open_cache(request.data, request.cache), request.held_out)
+    if request.start is not None and request.settings.only is not None:
+        shape, resumes = request.settings.only.shape, has_state(request.out)
+        initial, ranges = _frozen(shape, request.start, pictures, tell, resumes=resumes)
     with freed_arrays_kept():
         return train(request.config, request.settings, pictures, request.out, initial=initial, ranges=ranges)
 
 
 def _frozen(
-    shape: SynthesisConfig, start: Path, tell: Callable[[str], None]
+    shape: SynthesisConfig, start: Path, pictures: Pictures, tell: Callable[[str], None], *, resumes: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The state dict of a finished model with the beginning of another g_s in it, and the ranges of its integers.
 
-    That is the g_s of this shape which lies beside the weights, if there is one, else what the full one gives.
+    That is the g_s of this shape which lies beside the weights, if there is one, else what the full one gives.  One of
+    bytes begins with one in float32 of the same layers, and scales from the latents of some pictures.
     """
     checkpoint = load_checkpoint(start)
     if not checkpoint.ranges:
         raise InputError(f"{start}: expected weights with calibrated ranges, found none", hint="train the model first")
-    found = [lighter for lighter in checkpoint.lighter if lighter.shape == shape]
-    g_s = found[0].module if found else lighter_start(checkpoint.config, shape, checkpoint.model.g_s)
-    tell(f"{start}: g_s begins with {'its own files' if found else 'what the full one has learned'}")
+    g_s, told = _begun(shape, checkpoint)
+    if shape.int8 and told != _OWN and not resumes:
+        calibrate_int8(g_s, latents_of(checkpoint.model, pictures))
+    tell(f"{start}: g_s begins with {told}")
     return with_synthesis(checkpoint.model.state_dict(), g_s), dict(checkpoint.ranges)
+
+
+def _begun(shape: SynthesisConfig, checkpoint: Checkpoint) -> tuple[Synthesis, str]:
+    """A g_s to be trained, and a few words on where it comes from."""
+    beside = {lighter.shape.name: lighter for lighter in checkpoint.lighter}
+    if (own := beside.get(shape.name)) is not None and own.shape == shape:
+        return own.module, _OWN
+    if not shape.int8:
+        return lighter_start(checkpoint.config, shape, checkpoint.model.g_s), "what the full one has learned"
+    name = shape.float_name
+    whole = replace(shape, name=name, int8=False)
+    if name == FULL:
+        source, told = checkpoint.model.g_s, "the full one"
+    elif (found := beside.get(name)) is not None and found.shape == whole:
+        source, told = found.module, f"the files of {name}"
+    else:
+        raise InputError(
+            f"expected a {name} g_s beside the weights, found none", hint=f"train it first: --synthesis {name}"
+        )
+    g_s = Synthesis(checkpoint.config, shape)
+    g_s.load_state_dict(source.state_dict(), strict=False)
+    return g_s, told
 
 
 def _initial(config: ModelConfig, start: Path, tell: Callable[[str], None]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -27,14 +28,21 @@ CALIBRATION_PICTURES = 16
 
 def calibrate(model: S2CModel, pictures: Pictures) -> dict[str, Tensor]:
     """Ranges of a model's activations on some training pictures, evenly spread."""
-    chosen = np.linspace(0, len(pictures.training) - 1, CALIBRATION_PICTURES, dtype=int)
+    return activation_ranges(model, _some(model, pictures))
+
+
+@torch.no_grad()
+def latents_of(model: S2CModel, pictures: Pictures) -> Iterator[Tensor]:
+    """What a g_s is given of the same pictures at every quality, 1 x M x h x w each."""
+    for x in _some(model, pictures):
+        for level in torch.arange(model.config.levels)[:, None]:
+            yield model.latents(x, level)[0] * model.inverse_gain(level)
+
+
+def _some(model: S2CModel, pictures: Pictures) -> Iterator[Tensor]:
     device = next(model.parameters()).device
-
-    def batches() -> Iterator[Tensor]:
-        for i in chosen:
-            yield middle(pictures.cache.picture(pictures.training[int(i)])).to(device)
-
-    return activation_ranges(model, batches())
+    for i in np.linspace(0, len(pictures.training) - 1, CALIBRATION_PICTURES, dtype=int):
+        yield middle(pictures.cache.picture(pictures.training[int(i)])).to(device)
 
 
 def release(

@@ -83,6 +83,8 @@ class TrainSettings:
             _check(name, 0 <= getattr(self, name) <= 1, "a fraction of the steps, 0 to 1", getattr(self, name))
         alone, last = self.entropy_steps, self.exact_step
         _check("entropy_steps", 0 <= alone <= last, f"at most {last}, where integers begin", alone)
+        int8 = self.only is not None and self.only.shape.int8
+        _check("bfloat16", not (int8 and self.bfloat16), "none with a g_s of bytes: it does not hold them", True)
         for name in ("learning_rate", "final_rate", "clip"):
             _check(name, getattr(self, name) > 0, "above 0", getattr(self, name))
 

@@ -18,7 +18,7 @@ from s2c_deploy.errors import BundleError, DependencyError, ExactnessError, Inpu
 from s2c_deploy.files import cannot_read, read_open
 from s2c_deploy.formats.bundle import Bundle, exact_graphs, load_arrays
 from s2c_deploy.formats.fingerprints import stream_fingerprints
-from s2c_deploy.formats.manifest import KNOWN_ANSWERS, MANIFEST, TABLES
+from s2c_deploy.formats.manifest import KNOWN_ANSWERS, MANIFEST, TABLES, is_int8
 from s2c_deploy.formats.npz import npz_bytes
 from s2c_deploy.formats.onnx_graph import OnnxGraph
 from s2c_deploy.formats.receptive_field import receptive_field
@@ -73,6 +73,8 @@ def write_web_bundle(bundle: Bundle, folder: Path, *, synthesis: str | None = No
     if synthesis is None:
         synthesis = _FAST if _FAST in bundle.syntheses else FULL
     drawing = bundle.synthesis_graph(synthesis)
+    if is_int8(drawing):  # which the decoder in browsers would compute in float32
+        raise InputError(f"synthesis: expected full, fast or fastest for browsers, found {synthesis}")
     files: dict[str, bytes] = {}
     graphs: dict[str, dict[str, Any]] = {}
     answers = bundle.known_answers()

@@ -37,7 +37,7 @@ from s2c_deploy.models.cost import count_cost
 from s2c_deploy.models.lighter import lighter_start
 from s2c_deploy.models.synthesis_files import LighterSynthesis, synthesis_files, with_synthesis
 from s2c_deploy.models.transforms import Synthesis
-from s2c_deploy.presets import SYNTHESES, VARIANTS, SynthesisConfig, model_config, synthesis_config
+from s2c_deploy.presets import LIGHTER, VARIANTS, SynthesisConfig, model_config, synthesis_config
 from s2c_deploy.quantize import activation_ranges, exact_model
 from s2c_deploy.train import SynthesisOnly, TrainSettings, train
 from s2c_deploy.train.data import Pictures
@@ -57,8 +57,8 @@ def test_shapes_by_name() -> None:
     assert synthesis_config(config).widths == (160, 96, 48)
     assert synthesis_config(config, "fast").widths == (160, 96)
     assert synthesis_config(config, "fastest").widths == (160, 64)
-    assert [synthesis_config(config, name).last_factor for name in ("full", *SYNTHESES)] == [2, 4, 4]
-    with pytest.raises(InputError, match="expected one of full, fast, fastest, found 'quick'"):
+    assert [synthesis_config(config, name).last_factor for name in ("full", *LIGHTER)] == [2, 4, 4]
+    with pytest.raises(InputError, match="expected one of full, fast, fastest, int8, fast-int8, found 'quick'"):
         synthesis_config(config, "quick")
 
 
@@ -80,7 +80,7 @@ def test_cost_of_a_transposed_convolution() -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("name", SYNTHESES)
+@pytest.mark.parametrize("name", LIGHTER)
 def test_every_variant_has_them(variant: str, name: str) -> None:
     config = small_config(variant)
     full = S2CModel(config).g_s
@@ -194,6 +194,7 @@ def test_they_are_read_with_the_weights(folder: Path) -> None:
         ({"depths": [1, 1, 1]}, "expected one to three stages"),
         ({"upsampling": "bilinear"}, "upsampling"),
         ({"name": "fastest"}, "name: expected fast"),
+        ({"int8": 1}, "int8: expected true or false"),
         ({"widths": [96, 32]}, r"expected \(96, 32, 3, 3\)"),
     ],
 )
@@ -336,12 +337,12 @@ def test_crops_come_round_until_they_grow() -> None:
     assert [settings.crops_of(step) for step in (0, 39, 40, 85, 90, 99)] == [0, 39, 0, 5, 90, 99]
 
 
-def test_goes_on_from_the_files_beside_the_weights(folder: Path) -> None:
+def test_goes_on_from_the_files_beside_the_weights(folder: Path, pictures: Pictures) -> None:
     lay_beside(folder)
     file = folder / synthesis_files("fast")[0]
     save_file({name: tensor * 0.5 for name, tensor in load_file(file).items()}, file)
     checkpoint, said = load_checkpoint(folder), []
-    state, ranges = _frozen(checkpoint.lighter[0].shape, folder, said.append)
+    state, ranges = _frozen(checkpoint.lighter[0].shape, folder, pictures, said.append, resumes=False)
     assert torch.equal(state["g_s.0.weight"], load_file(file)["g_s.0.weight"].float())
     assert ranges.keys() == checkpoint.ranges.keys()
     assert "its own files" in said[0]
@@ -356,7 +357,7 @@ def lighter_bundle(tmp_path_factory: pytest.TempPathFactory, small_photograph: P
     write_image(place / "a.png", Image(pixels=small_photograph))
     checkpoint = checkpoint_of("conv")
     lighter = []
-    for name in SYNTHESES:
+    for name in LIGHTER:
         shape = synthesis_config(checkpoint.config, name)
         module = lighter_start(checkpoint.config, shape, checkpoint.model.g_s).eval()
         lighter.append(LighterSynthesis(shape=shape, module=module))
@@ -370,7 +371,7 @@ def test_a_stream_decodes_with_every_g_s(lighter_bundle: Path, small_photograph:
         stream = codec.compress(small_photograph, 3)
         own = codec.decompress(stream)
     pictures = {}
-    for name in ("full", *SYNTHESES):
+    for name in ("full", *LIGHTER):
         with Codec.open(lighter_bundle / "with", "onnxruntime", synthesis=name) as codec:
             pictures[name] = codec.decompress(stream)
             assert np.array_equal(pictures[name], codec.reconstruct(small_photograph, 3))

@@ -60,7 +60,8 @@ def coded_in_float32(bundle: Bundle, networks: Networks, pixels: Pixels, quality
     finally:
         tables.close()
     outputs = {"g_a": y, "h_a": z}
-    for graph in bundle.synthesis_graphs:
+    drawn = [graph for graph in bundle.synthesis_graphs if graph in bundle.half_graphs]
+    for graph in drawn:
         calls[graph] = {"y_hat": y_hat, "inverse_gain": inverse_gain}
         outputs[graph] = networks[graph](calls[graph])["x_hat"]
     return Reference(
@@ -68,7 +69,7 @@ def coded_in_float32(bundle: Bundle, networks: Networks, pixels: Pixels, quality
         quality=quality,
         calls=calls,
         outputs=outputs,
-        psnr={graph: psnr(pixels, to_pixels(outputs[graph], *pixels.shape[:2])) for graph in bundle.synthesis_graphs},
+        psnr={graph: psnr(pixels, to_pixels(outputs[graph], *pixels.shape[:2])) for graph in drawn},
     )
 
 

@@ -26,7 +26,6 @@ from s2c_deploy.export.precision.pixels import with_pixels
 from s2c_deploy.export.precision.rounding import rounded_graph
 from s2c_deploy.export.precision.typed import folded, typed_graph
 from s2c_deploy.formats.bundle import Bundle
-from s2c_deploy.formats.manifest import FLOAT_GRAPHS
 from s2c_deploy.formats.onnx_graph import OnnxGraph
 from s2c_deploy.progress import Progress, Steps, silent
 from s2c_deploy.runtime.onnxruntime_runner import OnnxRuntimeRunner
@@ -75,7 +74,7 @@ def half_graphs(
             steps(f"coding photographs in float32, quality {quality:g}")
             references[quality] = [coded_in_float32(bundle, networks, p, quality) for p in pictures]
         plans = {}
-        for name in (*FLOAT_GRAPHS, *bundle.lighter_graphs):
+        for name in bundle.half_graphs:
             steps(f"measuring the nodes of {name}")
             model = folded(onnx.load_model_from_string(bundle.read_graph(name).data))
             # A gain that multiplies the output changes nothing before it: one quality tells all of g_a.
@@ -90,7 +89,7 @@ def half_graphs(
         networks.close()
     models = {name: plan.typed() for name, plan in plans.items()}
     report = _report(plans, losses, len(pictures), io)
-    for name in bundle.synthesis_graphs:
+    for name in filter(models.__contains__, bundle.synthesis_graphs):
         models[name], added = with_pixels(models[name])
         # Of no precision but float32: those libraries that take it from here, not from the graph, are told.
         report["graphs"][name]["float32_nodes"] |= {node: {"op": op, "reason": "pixels"} for node, op in added.items()}
