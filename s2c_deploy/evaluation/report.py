@@ -65,7 +65,7 @@ def _row(evaluation: Evaluation, number: int) -> dict[str, Any]:
 
 
 def read_rows(record: Mapping[str, Any], method: str) -> list[Measurement]:
-    """The measurements of a method from what ``as_record`` made of pictures that no codec repeats exactly."""
+    """The measurements of a method from what ``as_record`` made of them; their PSNRs must be finite."""
     rows = [row for row in record["rows"] if row["method"] == method]
     fields = {field.name: "bytes" if field.name == "size" else field.name for field in dataclasses.fields(Measurement)}
     return [Measurement(**{name: row.get(column) for name, column in fields.items()}) for row in rows]
