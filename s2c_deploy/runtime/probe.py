@@ -50,9 +50,6 @@ def compare(name: str, runner: Runner, probe: Probe, *, exact: bool) -> Comparis
     """Runs one graph on a probe.  An exact graph must return every value; a float one stay within the TOLERANCE of the
     runner's precision."""
     outputs = runner(probe.inputs)
-    tolerance = TOLERANCE[runner.precision]
-    if is_int8(name):
-        tolerance = max(tolerance, INT8_TOLERANCE)
     # Pixels are x_hat's, rounded: what is known is x_hat, and pixels are held against that.
     if set(probe.outputs) != set(outputs) - {PIXELS}:
         names = f"{name}: expected outputs {sorted(probe.outputs)}, found {sorted(outputs)}"
@@ -67,7 +64,7 @@ def compare(name: str, runner: Runner, probe: Probe, *, exact: bool) -> Comparis
         scale = max(float(np.abs(expected).max()), 1e-12)
         relative = np.abs(found - expected) / scale
         # Not-a-number compares false with everything, so the wrong values are those not found right.
-        wrong = ~(found == expected) if exact else ~(relative <= tolerance)
+        wrong = ~(found == expected) if exact else ~(relative <= _tolerance(name, runner))
         differing += int((found != expected).sum())
         largest = max(largest, float(relative.max()) if np.isfinite(relative).all() else np.inf)
         if wrong.any():
@@ -76,6 +73,11 @@ def compare(name: str, runner: Runner, probe: Probe, *, exact: bool) -> Comparis
         if PIXELS in outputs and (failure := _wrong_pixels(outputs[PIXELS], found)):
             return Comparison(largest=np.inf, differing=differing, failure=f"{name}: {failure}, of {runner.provider}")
     return Comparison(largest=largest, differing=differing, failure=None)
+
+
+def _tolerance(name: str, runner: Runner) -> float:
+    """Of a float graph."""
+    return max(TOLERANCE[runner.precision], INT8_TOLERANCE if is_int8(name) else 0)
 
 
 def _wrong_pixels(pixels: npt.NDArray[Any], x_hat: FloatArray) -> str | None:
