@@ -26,17 +26,19 @@ from s2c_deploy.formats.bundle import Bundle, chosen_graphs
 from s2c_deploy.host import multiplies_bytes
 from s2c_deploy.image import Image, write_image
 from s2c_deploy.models import S2CModel
+from s2c_deploy.models.checkpoint import load_checkpoint
 from s2c_deploy.models.int8_convs import Int8Conv, Int8ConvTranspose, calibrate, dense_convolutions
 from s2c_deploy.models.lighter import lighter_start
 from s2c_deploy.models.synthesis_files import LighterSynthesis, with_synthesis
 from s2c_deploy.models.transforms import Synthesis
-from s2c_deploy.presets import INT8, synthesis_config
+from s2c_deploy.presets import INT8, model_config, synthesis_config
 from s2c_deploy.quantize import activation_ranges
 from s2c_deploy.runtime import open_runner
 from s2c_deploy.runtime.probe import INT8_TOLERANCE, first_failure
 from s2c_deploy.train import SynthesisOnly, TrainSettings, train
 from s2c_deploy.train.data import Pictures
-from s2c_deploy.train.folder import _begun
+from s2c_deploy.train.folder import _begun, _frozen
+from s2c_deploy.train.release import release
 from s2c_deploy.web.bundle import write_web_bundle
 
 Kinds = pytest.mark.parametrize("transposed", [False, True])
@@ -181,6 +183,35 @@ def test_begins_with_the_layers_in_float() -> None:
     assert torch.equal(found.state_dict()["0.weight"], beside.module.state_dict()["0.weight"])
 
 
+@torch.no_grad()
+def test_scales_are_of_real_latents(tmp_path: Path, pictures: Pictures) -> None:
+    """Of every quality, with its gain: what the second convolution is given, by the model as it is."""
+    torch.manual_seed(3)
+    model = S2CModel(model_config("conv", "tiny"))
+    lively(model)
+    ranges = activation_ranges(model, [torch.rand(1, 3, 64, 64)])
+    release(tmp_path, model.config, model.state_dict(), ranges, {})
+    shape, said = synthesis_config(model.config, "int8"), []
+    state, _ = _frozen(shape, tmp_path, pictures, said.append, resumes=False)
+    assert "the full one" in said[0]
+    whole = load_checkpoint(tmp_path).model
+    expand = dense_convolutions(whole.g_s)[1]
+    (name,) = [name for name, module in whole.named_modules() if module is expand]
+    seen: list[Tensor] = []
+    expand.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].abs().amax((0, 2, 3))))
+    for number in pictures.training:  # fewer than are asked for: some come twice
+        pixels = pictures.cache.picture(number)
+        height, width = (side // 64 * 64 for side in pixels.shape[:2])
+        top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+        x = torch.from_numpy(pixels[top : top + height, left : left + width].copy()).permute(2, 0, 1)[None] / 255
+        for quality in range(8):
+            level = torch.tensor([quality])
+            whole.g_s(whole.latents(x, level)[0] * torch.exp(whole.log_inverse_gain[quality])[None, :, None, None])
+    torch.testing.assert_close(state[f"{name}.input_scale"], torch.stack(seen).amax(0) / 127)
+    fresh, _ = _frozen(shape, tmp_path, pictures, said.append, resumes=True)
+    assert (fresh[f"{name}.input_scale"] == 1).all(), "a run that goes on has its own"
+
+
 def settings_of(name: str, **changes: object) -> TrainSettings:
     only = SynthesisOnly(shape=synthesis_config(CONFIG, name), weights_sha256="5" * 64, bank_steps=2)
     return dataclasses.replace(SETTINGS, exact_from=0.85, only=only, **changes)  # type: ignore[arg-type]
@@ -213,18 +244,22 @@ def test_bfloat16_does_not_hold_bytes() -> None:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory, small_photograph: Pixels) -> Bundle:
+def drawn(small_photograph: Pixels) -> dict[str, Synthesis]:
+    x = torch.from_numpy(small_photograph.copy()).permute(2, 0, 1)[None].float() / 255
+    return {name: begun(name, checkpoint_of("conv").model, x) for name in INT8}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, small_photograph: Pixels, drawn: dict[str, Synthesis]) -> Bundle:
     """With fast and both of bytes, and FP16 versions of what can have them."""
     place = tmp_path_factory.mktemp("int8")
     write_image(place / "a.png", Image(pixels=small_photograph))
     checkpoint = checkpoint_of("conv")
-    full = checkpoint.model.g_s
-    x = torch.from_numpy(small_photograph.copy()).permute(2, 0, 1)[None].float() / 255
     fast = synthesis_config(checkpoint.config, "fast")
-    lighter = [LighterSynthesis(shape=fast, module=lighter_start(checkpoint.config, fast, full).eval())]
-    for name in INT8:
-        shape = synthesis_config(checkpoint.config, name)
-        lighter.append(LighterSynthesis(shape=shape, module=begun(name, checkpoint.model, x)))
+    module = lighter_start(checkpoint.config, fast, checkpoint.model.g_s).eval()
+    lighter = [LighterSynthesis(shape=fast, module=module)]
+    for name, g_s in drawn.items():
+        lighter.append(LighterSynthesis(shape=synthesis_config(checkpoint.config, name), module=g_s))
     whole = dataclasses.replace(checkpoint, lighter=tuple(lighter))
     return export_bundle(whole, place / "bundle", images=place, precision="float16")
 
@@ -234,7 +269,8 @@ def weights_of(bundle: Bundle, graph: str) -> dict[str, npt.NDArray[np.generic]]
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
-def test_its_file_holds_bytes(bundle: Bundle) -> None:
+def test_its_file_holds_bytes(bundle: Bundle, drawn: dict[str, Synthesis]) -> None:
+    """The module's own kernels, in steps of their scales."""
     for name in INT8:
         shape = synthesis_config(bundle.config, name)
         kernels = [w for w in weights_of(bundle, f"g_s.{name}").values() if w.ndim == 4]
@@ -243,6 +279,14 @@ def test_its_file_holds_bytes(bundle: Bundle) -> None:
         graph = onnx.load_from_string(bundle.read_graph(f"g_s.{name}").data).graph
         counts = [sum(node.op_type == kind for node in graph.node) for kind in ("QuantizeLinear", "DequantizeLinear")]
         assert counts == [dense - 2, 2 * (dense - 2)]
+        stored = [w.astype(int) for w in kernels if w.dtype == np.int8]
+        for conv in dense_convolutions(drawn[name])[1:-1]:
+            assert isinstance(conv, Int8Conv | Int8ConvTranspose)
+            axis = 1 if isinstance(conv, Int8ConvTranspose) else 0
+            rounded = conv.rounded_weight().detach().double().numpy()
+            scale = np.abs(rounded).max(tuple({0, 1, 2, 3} - {axis}), keepdims=True) / 127
+            expected = np.rint(rounded / scale).astype(int)
+            assert any(w.shape == expected.shape and np.array_equal(w, expected) for w in stored)
 
 
 def test_engines_and_fp16_are_of_the_others(bundle: Bundle) -> None:
