@@ -88,29 +88,34 @@ def _trace(
 
 def _store_bytes(graph: onnx.GraphProto) -> None:
     """Weights that the exporter writes in float32, in front of nodes that round them, become the bytes themselves."""
-    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    if not any(node.op_type == "QuantizeLinear" for node in graph.node):
+        return
+    known: dict[str, Any] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     known |= {n.output[0]: numpy_helper.to_array(n.attribute[0].t) for n in graph.node if n.op_type == "Constant"}
-    folded = []
-    for node in graph.node:
-        values = [known.get(name) for name in node.input]
-        if any(value is None for value in values):
-            continue
-        if node.op_type == "Cast":
-            known[node.output[0]] = values[0].astype(helper.tensor_dtype_to_np_dtype(node.attribute[0].i))  # type: ignore[union-attr]
-        elif node.op_type == "Mul":
-            known[node.output[0]] = values[0] * values[1]  # type: ignore[operator]
-        elif node.op_type == "Reshape":
-            known[node.output[0]] = values[0].reshape(values[1])  # type: ignore[union-attr]
-        elif node.op_type == "QuantizeLinear":
-            graph.initializer.append(numpy_helper.from_array(_rounded(node, *values), node.output[0]))
-        else:
-            continue
-        folded.append(node)
-    for node in folded:
+    computed = [node for node in graph.node if _compute(node, known)]
+    for node in computed:
         graph.node.remove(node)
     read = {name for node in graph.node for name in node.input}
+    results = [node.output[0] for node in computed if node.output[0] in read]
+    graph.initializer.extend(numpy_helper.from_array(known[name], name) for name in results)
     for unread in [tensor for tensor in graph.initializer if tensor.name not in read]:
         graph.initializer.remove(unread)
+
+
+def _compute(node: onnx.NodeProto, known: dict[str, Any]) -> bool:
+    """Adds a node's output to the known values, if it follows from them and is one that weights pass."""
+    values: list[Any] = [known.get(name) for name in node.input]
+    if any(value is None for value in values):
+        return False
+    if node.op_type == "Cast":
+        known[node.output[0]] = values[0].astype(helper.tensor_dtype_to_np_dtype(node.attribute[0].i))
+    elif node.op_type == "Mul":
+        known[node.output[0]] = values[0] * values[1]
+    elif node.op_type == "Reshape":
+        known[node.output[0]] = values[0].reshape(values[1])
+    elif node.op_type == "QuantizeLinear":
+        known[node.output[0]] = _rounded(node, *values)
+    return node.output[0] in known and node.op_type != "Constant"
 
 
 def _rounded(node: onnx.NodeProto, weight: Any, scale: Any, zero: Any) -> Any:

@@ -29,7 +29,6 @@ from s2c_deploy.entropy.tables import FrequencyTables
 from s2c_deploy.errors import BundleError, InputError, OutOfMemoryError
 from s2c_deploy.formats.fingerprints import fingerprint, stream_fingerprints
 from s2c_deploy.formats.manifest import (
-    FLOAT_GRAPHS,
     KNOWN_ANSWERS,
     MANIFEST,
     MAX_ARRAY_BYTES,
@@ -73,7 +72,7 @@ def graph_names(config: ModelConfig) -> list[str]:
 def chosen_graphs(bundle: Bundle, asked: Sequence[str]) -> list[str]:
     """Those asked for of the graphs that engines are built of, all where none is named, lighter versions of g_s last;
     InputError for unknown names.  What multiplies bytes is for CPUs."""
-    names = [*graph_names(bundle.config), *bundle.half_graphs[len(FLOAT_GRAPHS) :]]
+    names = [*graph_names(bundle.config), *bundle.half_syntheses[1:]]
     if unknown := sorted(set(asked) - set(names)):
         raise InputError(f"graphs: expected some of {', '.join(names)}, found {', '.join(unknown)}")
     return [name for name in names if not asked or name in asked]
@@ -151,14 +150,14 @@ class Bundle:
         return sorted(filter(is_lighter, self.manifest["graphs"]))
 
     @property
-    def half_graphs(self) -> list[str]:
-        """Those that may have FP16 versions: the float graphs but for those that multiply bytes."""
-        return [*FLOAT_GRAPHS, *(graph for graph in self.lighter_graphs if not is_int8(graph))]
-
-    @property
     def synthesis_graphs(self) -> list[str]:
         """Every g_s, the model's own first."""
         return ["g_s", *self.lighter_graphs]
+
+    @property
+    def half_syntheses(self) -> list[str]:
+        """Those that may have FP16 versions: they do not multiply bytes."""
+        return [graph for graph in self.synthesis_graphs if not is_int8(graph)]
 
     @property
     def syntheses(self) -> list[str]:

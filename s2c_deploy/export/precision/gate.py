@@ -60,8 +60,7 @@ def coded_in_float32(bundle: Bundle, networks: Networks, pixels: Pixels, quality
     finally:
         tables.close()
     outputs = {"g_a": y, "h_a": z}
-    drawn = [graph for graph in bundle.synthesis_graphs if graph in bundle.half_graphs]
-    for graph in drawn:
+    for graph in bundle.half_syntheses:
         calls[graph] = {"y_hat": y_hat, "inverse_gain": inverse_gain}
         outputs[graph] = networks[graph](calls[graph])["x_hat"]
     return Reference(
@@ -69,7 +68,7 @@ def coded_in_float32(bundle: Bundle, networks: Networks, pixels: Pixels, quality
         quality=quality,
         calls=calls,
         outputs=outputs,
-        psnr={graph: psnr(pixels, to_pixels(outputs[graph], *pixels.shape[:2])) for graph in drawn},
+        psnr={graph: psnr(pixels, to_pixels(outputs[graph], *pixels.shape[:2])) for graph in bundle.half_syntheses},
     )
 
 

@@ -74,7 +74,7 @@ def half_graphs(
             steps(f"coding photographs in float32, quality {quality:g}")
             references[quality] = [coded_in_float32(bundle, networks, p, quality) for p in pictures]
         plans = {}
-        for name in bundle.half_graphs:
+        for name in ("g_a", "h_a", *bundle.half_syntheses):
             steps(f"measuring the nodes of {name}")
             model = folded(onnx.load_model_from_string(bundle.read_graph(name).data))
             # A gain that multiplies the output changes nothing before it: one quality tells all of g_a.
@@ -89,7 +89,7 @@ def half_graphs(
         networks.close()
     models = {name: plan.typed() for name, plan in plans.items()}
     report = _report(plans, losses, len(pictures), io)
-    for name in filter(models.__contains__, bundle.synthesis_graphs):
+    for name in bundle.half_syntheses:
         models[name], added = with_pixels(models[name])
         # Of no precision but float32: those libraries that take it from here, not from the graph, are told.
         report["graphs"][name]["float32_nodes"] |= {node: {"op": op, "reason": "pixels"} for node, op in added.items()}
