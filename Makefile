@@ -18,7 +18,7 @@ test: $(VENV)/.installed-test
 	$(PYTEST)
 
 # What computes in floats, with other kernels than this machine's: those without AVX.
-KERNEL_TESTS = $(patsubst %,tests/unit/test_%.py,klt models optimizer quantize train training_processes)
+KERNEL_TESTS = $(patsubst %,tests/unit/test_%.py,depthwise klt models optimizer quantize train training_processes)
 test-kernels: $(VENV)/.installed-test
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) $(KERNEL_TESTS)
 

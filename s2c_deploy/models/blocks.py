@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2c_deploy.contract import ATTENTION_WINDOW as WINDOW
+from s2c_deploy.models.depthwise import DepthwiseConv
 from s2c_deploy.presets import attention_heads
 
 
@@ -41,7 +42,7 @@ class SeparableConv(nn.Module):
         super().__init__()
         self.norm = ChannelNorm(width) if norm else nn.Identity()
         self.expand = nn.Conv2d(width, width, 1)
-        self.depthwise = nn.Conv2d(width, width, 5, padding=2, groups=width)
+        self.depthwise = DepthwiseConv(width, 5)
         self.project = residual_projection(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,7 +98,7 @@ class ChannelAggregation(nn.Module):
         if self.gated:
             self.value = nn.Conv2d(width, hidden, 1)
         if structure in ("conv_ffn", "glu_dw"):
-            self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+            self.depthwise = DepthwiseConv(hidden, 3)
         self.project = residual_projection(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
