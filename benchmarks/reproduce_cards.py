@@ -5,8 +5,8 @@
 Every folder of export/ that has weights (or those named) is exported to a temporary bundle and measured as ``s2c-deploy
 eval`` does.  What stands between ``<!-- figures -->`` and ``<!-- /figures -->`` of its card is replaced, and the
 measurements go to benchmarks/results/<version>/.  The other codecs' are taken from there where they were made by the
-same versions, with the same options and the same SSIMULACRA2.  JPEG XL needs a plugin of Pillow (pip install
-pillow-jxl-plugin); without it the figures say that it was not measured.
+same versions, with the same options and the same SSIMULACRA2 (left out by --no-ssimulacra2).  JPEG XL needs a plugin
+of Pillow (pip install pillow-jxl-plugin); without it the figures say that it was not measured.
 """
 
 from __future__ import annotations
@@ -78,18 +78,18 @@ def figures(evaluation: Evaluation) -> str:
     return "\n\n".join(parts)
 
 
-def measured_before(results: Path) -> tuple[Measurement, ...]:
+def measured_before(results: Path, perceptual: bool = True) -> tuple[Measurement, ...]:
     """What this machine's codecs would measure again, from the committed results: of the same description, which has
-    library, version and options, and with the same SSIMULACRA2."""
+    library, version and options, and with the same SSIMULACRA2 if that is wanted."""
     here = {name: codec.description for name in CODECS if (codec := pillow_codec(name)).advice is None}
     rows: dict[tuple[str, str, float], Measurement] = {}
     for file in sorted(results.glob("rate_distortion_*_kodak.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
-        if record["environment"].get("ssimulacra2") != version("ssimulacra2"):
+        if perceptual and record["environment"].get("ssimulacra2") != version("ssimulacra2"):
             continue
         same = [curve["name"] for curve in record["curves"] if here.get(curve["name"]) == curve["description"]]
         rows |= {(row.image, row.method, row.setting): row for name in same for row in read_rows(record, name)}
-    return tuple(rows.values())
+    return tuple(row if perceptual else replace(row, ssimulacra2=None) for row in rows.values())
 
 
 def update_card(card: Path, text: str) -> None:
@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--qualities", type=float, nargs="+", default=list(range(1, 9)))
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--ssimulacra2", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--print", action="store_true", help="print the figures; leave cards and results as they are")
     arguments = parser.parse_args()
     request = Request(
@@ -129,13 +130,13 @@ def main() -> None:
         references=REFERENCES,
         dataset="kodak",
         backend=arguments.backend,
-        ssimulacra2=True,
+        ssimulacra2=arguments.ssimulacra2,
     )
     kodak = known_dataset([path.stem for path in list_images(arguments.images)]) == "kodak"
     if not arguments.print and not kodak:
         raise SystemExit(f"{arguments.images} is not the 24 Kodak images; --print shows figures of any folder")
     for folder in released(arguments.variants):
-        known = measured_before(arguments.results) if kodak else ()
+        known = measured_before(arguments.results, arguments.ssimulacra2) if kodak else ()
         with Progress(transient=True) as progress:
             evaluation = reproduce(folder, replace(request, measured=known), progress)
         text = figures(evaluation)

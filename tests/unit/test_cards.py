@@ -133,3 +133,5 @@ def test_only_what_the_same_codecs_measured_is_taken(cards, tmp_path: Path, chan
     (tmp_path / "rate_distortion_conv-tiny_kodak.json").write_text(json.dumps(record))
     found = [(row.method, row.size, row.ssimulacra2) for row in cards.measured_before(tmp_path)]
     assert found == ([] if changed else [("jpeg", 99, 50.0)])
+    found = [(row.method, row.size, row.ssimulacra2) for row in cards.measured_before(tmp_path, perceptual=False)]
+    assert found == ([] if changed == "version" else [("jpeg", 99, None)])
