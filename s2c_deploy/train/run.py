@@ -37,6 +37,8 @@ from s2c_deploy.train.state import (
 
 #: What may differ when a run goes on; everything else would make it another run.
 _FREE_SETTINGS = ("device", "compiled", "save_every", "validate_every")
+#: What may differ besides until its last step: only what is ahead depends on it.
+_SCHEDULE = ("steps", "final_rate", "decay_from", "exact_from", "last_crop", "last_crop_from")
 #: What stands still while the entropy model learns alone.
 _TRANSFORMS = ("g_a.", "g_s.", "log_gain", "log_inverse_gain")
 
@@ -221,16 +223,23 @@ class Run:
 
 
 def check_same_run(out: Path, state: Mapping[str, Any], config: ModelConfig, settings: TrainSettings) -> None:
-    """InputError, which names what differs, unless a state is of a run with this configuration and these settings."""
+    """InputError, which names what differs, unless a state is of a run with this configuration and these settings.
+
+    The schedule of a run that has not ended may be another one, of no fewer steps than it has made.
+    """
     wanted = asdict(config) | asdict(settings)
     found = state["config"] | state["settings"]
+    free = _FREE_SETTINGS if state["step"] == found.get("steps") else _FREE_SETTINGS + _SCHEDULE
     differing = [
         f"{name} {found.get(name)!r:.80} there, {wanted[name]!r} here"
         for name in wanted
-        if name not in _FREE_SETTINGS and wanted[name] != found.get(name)
+        if name not in free and wanted[name] != found.get(name)
     ]
     if differing:
         raise InputError(
             f"{out} holds a run with other settings: {'; '.join(differing)}",
             hint="give another --out; --from takes over the weights",
         )
+    planned = found.get("steps")
+    if isinstance(planned, int) and settings.steps < state["step"] <= planned:  # and not a step of a damaged state
+        raise InputError(f"{out} has made {state['step']:,} steps: expected at least as many, found {settings.steps:,}")

@@ -209,6 +209,24 @@ def test_another_run_in_the_same_folder_is_refused(pictures: Pictures, tmp_path:
         train(replace(CONFIG, variant="identity"), short, pictures, tmp_path)
 
 
+def test_until_its_end_a_run_may_get_another_schedule(pictures: Pictures, tmp_path: Path) -> None:
+    crops = Crops(pictures, levels=CONFIG.levels, seed=0)
+    begun = Run(CONFIG, replace(SETTINGS, steps=1000, decay_from=1.0), crops, Processes())
+    begun.one_step()
+    begun.one_step()
+    begun.save(tmp_path)
+    with pytest.raises(InputError, match="has made 2 steps: expected at least as many, found 1"):
+        train(CONFIG, replace(SETTINGS, steps=1), pictures, tmp_path)
+    schedule = replace(SETTINGS, steps=3, decay_from=0.5, exact_from=0.9, last_crop_from=1.0, final_rate=1e-6)
+    result = train(CONFIG, schedule, pictures, tmp_path)
+    assert result is not None
+    assert result.finished
+    rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert float(rows[-1].split(",")[2]) == pytest.approx(schedule.rate_at(2), abs=1e-6)
+    with pytest.raises(InputError, match="steps 3 there, 4 here"):  # its weights have cooled
+        train(CONFIG, replace(schedule, steps=4), pictures, tmp_path)
+
+
 def test_a_finished_run_is_a_folder_for_export(
     pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
