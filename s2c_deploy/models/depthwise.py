@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_weight
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -42,14 +43,11 @@ class _WideWeightGradient(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         (gradient,) = gradients
         wide, padding = gradient.float(), weight.shape[-1] // 2
-
-        def of(gradient: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
-            shape = ([1, 1], [padding, padding], [1, 1], False, [0, 0], len(weight))
-            found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
-                gradient, x, weight, None, *shape, wanted
-            )
-            return found
-
-        x_gradient = of(gradient, x, weight.to(x.dtype), [True, False, False])[0]
-        weight_gradient = of(wide, x.float(), weight, [False, True, False])[1]
-        return x_gradient, weight_gradient, wide.sum((0, 2, 3))
+        of_x, _, _ = torch.ops.aten.convolution_backward(
+            *(gradient, x, weight.to(x.dtype), None, [1, 1], [padding, padding], [1, 1], False, [0, 0], len(weight)),
+            [True, False, False],
+        )
+        of_weight = conv2d_weight(  # type: ignore[no-untyped-call]
+            x.float(), weight.shape, wide, padding=padding, groups=len(weight)
+        )
+        return of_x, of_weight, wide.sum((0, 2, 3))
