@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import onnx
 import torch
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -81,7 +85,21 @@ def float_bundle(bundle: Bundle, model: S2CModel, folder: Path) -> Bundle:
         inputs = {"features": features, "y_cur": torch.zeros(1, channels, 8, 12)}
         _trace(folder / f"context_{k}_nonanchor.onnx", FloatNonanchor(context), inputs, outputs[1:])
         start += channels
-    return dataclasses.replace(bundle, path=folder)
+    return dataclasses.replace(
+        bundle,
+        path=folder,
+        manifest=_listing(bundle.manifest, folder),
+        config=dataclasses.replace(config, operand_bits=11),  # INT8 kernels are for integers
+    )
+
+
+def _listing(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The manifest with the files that lie in ``folder``, and without the integers, which those do not hold."""
+    files = dict(manifest["files"])
+    for file in folder.glob("*.onnx"):
+        data = file.read_bytes()
+        files[file.name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return {key: value for key, value in manifest.items() if key != "numbers"} | {"files": files}
 
 
 def _trace(file: Path, module: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> None:
@@ -96,6 +114,13 @@ def _trace(file: Path, module: nn.Module, inputs: dict[str, Tensor], outputs: li
         dynamic_axes=axes,
         dynamo=False,
     )
+    # The exporter forgets the channels of outputs that are halves of a tensor; graphs are held to their description.
+    graph = onnx.load(file)
+    with torch.inference_mode():
+        found = module(*inputs.values())
+    for output, tensor in zip(graph.graph.output, [found] if isinstance(found, Tensor) else found, strict=True):
+        output.type.tensor_type.shape.dim[1].dim_value = tensor.shape[1]
+    onnx.save(graph, file)
 
 
 def report(agreements: list[Agreement]) -> str:

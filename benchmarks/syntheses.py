@@ -134,12 +134,15 @@ def plot(found: Sequence[Summary], path: Path) -> None:
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot()
-        for color, precision in zip(COLORS[1:], dict.fromkeys(one.way[1] for one in found), strict=False):
+        sides = ((8, -3, "left"), (-8, -3, "right"))
+        for color, precision, (x, y, side) in zip(
+            COLORS[1:], dict.fromkeys(one.way[1] for one in found), sides, strict=False
+        ):
             own = [one for one in found if one.way[1] == precision]
             points = [(one.milliseconds, one.bd_rate or 0.0) for one in own]
-            axes.plot(*zip(*points, strict=True), color=color, marker="o", linewidth=2, label=precision)
+            axes.plot(*zip(*points, strict=True), color=color, marker="o", linestyle="", label=precision)
             for one, point in zip(own, points, strict=True):
-                axes.annotate(one.way[0], point, xytext=(6, 6), textcoords="offset points")
+                axes.annotate(one.way[0], point, xytext=(x, y), textcoords="offset points", ha=side, color=color)
         axes.set_xlim(0, 1.15 * max(one.milliseconds for one in found))
         axes.set_xlabel("milliseconds to decode a picture")
         axes.set_ylabel("more bits at equal PSNR, %")

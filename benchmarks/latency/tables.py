@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = {
     "decode_conv-small": ROOT / "docs" / "performance.md",
     "decode_conv-tiny": ROOT / "docs" / "performance.md",
+    "sizes_conv-small": ROOT / "docs" / "performance.md",
     "sizes_conv-tiny": ROOT / "docs" / "performance.md",
     "threads_conv-tiny": ROOT / "docs" / "performance.md",
     "entropy_conv-tiny": ROOT / "docs" / "performance.md",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import batch, coder, cost, effort, held_out, screens, syntheses
+from benchmarks import batch, coder, cost, cross_engine, effort, held_out, screens, syntheses
 from s2c_deploy.arrays import Pixels
 from s2c_deploy.codec.codec import Codec
 from s2c_deploy.entropy import gaussian_tables
@@ -55,6 +55,19 @@ def test_the_coder_gets_what_compress_codes(images: Path, bundle_path: Path, scr
     assert record["workload"]["source"] == "1 pictures, conv-tiny, quality 3"
     assert {row["bytes"] for row in record["rows"] if row["coder"].startswith("s2c")} == {record["rows"][0]["bytes"]}
     assert "s2c scalar" in told
+
+
+def test_float_entropy_networks_run_as_a_bundle_of_their_own(images: Path, bundle_path: Path, script: Script) -> None:
+    options = ("--images", images, "--bundle", bundle_path, "--weights", ROOT / "export" / "conv-tiny")
+    told, record = script(
+        cross_engine.main, "--out", *options, "--float-entropy", "--qualities", 3, "--backends", "onnxruntime"
+    )
+    assert record["float_entropy"]
+    one = record["agreements"][0]
+    assert (one["encoder"], one["decoder"], one["streams"]) == ("onnxruntime", "onnxruntime, 1 thread", 1)
+    # An index and a mean of every latent.
+    assert one["outputs"] == 2 * open_bundle(bundle_path).config.latent_channels * (64 // 16) * (128 // 16)
+    assert "onnxruntime, 1 thread | 0 of" in told
 
 
 def test_the_course_on_held_out_pictures(tmp_path: Path) -> None:
