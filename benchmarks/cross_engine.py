@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,16 +105,19 @@ def _listing(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _trace(file: Path, module: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> None:
     axes = {name: {0: "batch", 2: f"{name}_height", 3: f"{name}_width"} for name in (*inputs, *outputs)}
-    torch.onnx.export(
-        module.eval(),
-        tuple(inputs.values()),
-        str(file),
-        opset_version=17,
-        input_names=list(inputs),
-        output_names=outputs,
-        dynamic_axes=axes,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        # The exporter that needs no package more is an old one, and says so.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            str(file),
+            opset_version=17,
+            input_names=list(inputs),
+            output_names=outputs,
+            dynamic_axes=axes,
+            dynamo=False,
+        )
     # The exporter forgets the channels of outputs that are halves of a tensor; graphs are held to their description.
     graph = onnx.load(file)
     with torch.inference_mode():
