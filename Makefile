@@ -48,7 +48,7 @@ reproduce-cards: $(VENV)/.installed-demo
 	$(BIN)/python -m benchmarks.reproduce_cards --images "$(KODAK)" $(VARIANTS)
 
 # $(DIST)/*.whl, which compresses pictures as it is: it holds a bundle and a photograph.  WHEEL_BUNDLE=FOLDER takes a
-# bundle that is there already.  The bundle is exported without FP16 graphs: they serve TensorRT only, and are 10 MB.
+# bundle that is there already.  The bundle is exported without FP16 graphs: they serve TensorRT only, and are 14 MB.
 # Linux; the oldest glibc that will do is read from the library and is part of the wheel's name.
 DEFAULT_BUNDLE = build/bundles/conv-small
 WHEEL_BUNDLE ?= $(DEFAULT_BUNDLE)
@@ -63,7 +63,7 @@ wheel: $(VENV)/.installed-wheel $(WHEEL_BUNDLE)/manifest.json
 	@for made in $(DIST)/*.whl; do echo "pip install '$$made[cpu]'"; done
 
 EXPORTER = $(shell find $(patsubst %,s2c_deploy/%,export quantize models formats) -name '*.py')
-$(DEFAULT_BUNDLE)/manifest.json: export/conv/recipe.toml export/conv/weights.safetensors $(EXPORTER) | $(VENV)/.installed-demo
+$(DEFAULT_BUNDLE)/manifest.json: $(wildcard export/conv/*.toml export/conv/*.safetensors) $(EXPORTER) | $(VENV)/.installed-demo
 	$(BIN)/s2c-deploy export --variant conv --precision float32 --out $(DEFAULT_BUNDLE) --force
 
 # The decoder for browsers and its page, into web/dist: needs Node from 20.19 on and npm.  A page wants a bundle beside it
