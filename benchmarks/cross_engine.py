@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import tempfile
 import warnings
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from s2c_deploy.cli.bench import weights_of
 from s2c_deploy.contract import MEAN_LIMIT, MEAN_STEPS, SCALE_LEVELS
 from s2c_deploy.formats.bundle import Bundle, open_bundle
+from s2c_deploy.formats.manifest import file_entries
 from s2c_deploy.image import read_image
 from s2c_deploy.listing import list_images
 from s2c_deploy.models import S2CModel
@@ -96,10 +96,7 @@ def float_bundle(bundle: Bundle, model: S2CModel, folder: Path) -> Bundle:
 
 def _listing(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The manifest with the files that lie in ``folder``, and without the integers, which those do not hold."""
-    files = dict(manifest["files"])
-    for file in folder.glob("*.onnx"):
-        data = file.read_bytes()
-        files[file.name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    files = manifest["files"] | file_entries({file.name: file.read_bytes() for file in folder.glob("*.onnx")})
     return {key: value for key, value in manifest.items() if key != "numbers"} | {"files": files}
 
 

@@ -11,7 +11,6 @@ Nothing of a bundle is used before its sizes and hashes have been checked agains
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -35,6 +34,7 @@ from s2c_deploy.formats.manifest import (
     TABLES,
     check_files,
     described_model,
+    file_entries,
     is_float,
     is_int8,
     is_lighter,
@@ -314,10 +314,7 @@ def write_bundle(
     can be written, or something else than a bundle is there.
     """
     place = check_free(path)
-    entries: dict[str, dict[str, object]] = {
-        name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in sorted(files.items())
-    }
-    manifest = describe(entries)
+    manifest = describe(file_entries(files))
     manifest["fingerprint"] = fingerprint(manifest).hex()
     try:
         with new_folder(place) as new:

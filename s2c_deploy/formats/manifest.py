@@ -312,6 +312,13 @@ def check_files(path: Path, manifest: Mapping[str, Any]) -> None:
         _check_digest(file, entry, digest.hexdigest())
 
 
+def file_entries(files: Mapping[str, bytes]) -> dict[str, dict[str, object]]:
+    """What a manifest lists under ``files``, by name: the size in bytes and the SHA-256 of each."""
+    return {
+        name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in sorted(files.items())
+    }
+
+
 def read_listed(path: Path, manifest: Mapping[str, Any], name: str) -> bytes:
     """The bytes of a file that the manifest lists; BundleError unless they, no earlier ones, have its hash."""
     file, entry = path / name, manifest["files"][name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from s2c_deploy.errors import BundleError, DependencyError, ExactnessError, Inpu
 from s2c_deploy.files import cannot_read, read_open
 from s2c_deploy.formats.bundle import Bundle, exact_graphs, load_arrays
 from s2c_deploy.formats.fingerprints import stream_fingerprints
-from s2c_deploy.formats.manifest import KNOWN_ANSWERS, MANIFEST, TABLES, is_int8
+from s2c_deploy.formats.manifest import KNOWN_ANSWERS, MANIFEST, TABLES, file_entries, is_int8
 from s2c_deploy.formats.npz import npz_bytes
 from s2c_deploy.formats.onnx_graph import OnnxGraph
 from s2c_deploy.formats.receptive_field import receptive_field
@@ -84,10 +83,8 @@ def write_web_bundle(bundle: Bundle, folder: Path, *, synthesis: str | None = No
     arrays = load_arrays(bundle.path / TABLES)
     files[TABLES] = npz_bytes({name: arrays[name] for name in _TABLES})
     files[KNOWN_ANSWERS] = npz_bytes(known)
-    entries = {
-        name: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in sorted(files.items())
-    }
-    files[MANIFEST] = json.dumps(_manifest(bundle, entries, graphs), separators=(",", ":")).encode() + b"\n"
+    manifest = _manifest(bundle, file_entries(files), graphs)
+    files[MANIFEST] = json.dumps(manifest, separators=(",", ":")).encode() + b"\n"
     try:
         with new_folder(place) as new:
             for name, data in files.items():
