@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks import batch, coder, cost, cross_engine, effort, held_out, screens, syntheses
 from s2c_deploy.arrays import Pixels
 from s2c_deploy.codec.codec import Codec
+from s2c_deploy.codec.networks import open_graph
 from s2c_deploy.entropy import gaussian_tables
 from s2c_deploy.formats.bundle import open_bundle
 from s2c_deploy.metrics import psnr
+from s2c_deploy.models.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 Script = Callable[..., tuple[str, dict[str, Any]]]
@@ -68,6 +71,24 @@ def test_float_entropy_networks_run_as_a_bundle_of_their_own(images: Path, bundl
     # An index and a mean of every latent.
     assert one["outputs"] == 2 * open_bundle(bundle_path).config.latent_channels * (64 // 16) * (128 // 16)
     assert "onnxruntime, 1 thread | 0 of" in told
+
+
+def test_float_entropy_networks_are_those_of_the_weights(bundle_path: Path, tmp_path: Path) -> None:
+    model = load_checkpoint(ROOT / "export" / "conv-tiny").model
+    bundle = cross_engine.float_bundle(open_bundle(bundle_path), model, tmp_path)
+    torch.manual_seed(0)
+    z_hat = torch.randn(1, model.config.hyper_channels, 3, 2)
+    with torch.inference_mode():
+        hyper = model.h_s(z_hat)
+        _, indexes, means = cross_engine.FloatAnchor(model.group_contexts[0])(hyper)
+    with open_graph(bundle, "h_s", backend="onnxruntime", threads=1) as h_s:
+        np.testing.assert_allclose(h_s({"z_hat": z_hat.numpy()})["hyper"], hyper, atol=1e-4)
+    with open_graph(bundle, "context_0_anchor", backend="onnxruntime", threads=1) as anchor:
+        made = anchor({"hyper": hyper.numpy()})
+    # Halves may be rounded to either side.
+    for name, expected in (("indexes", indexes), ("means", means)):
+        assert np.mean(made[name] != expected.numpy()) < 0.01
+        np.testing.assert_allclose(made[name], expected, atol=1)
 
 
 def test_the_course_on_held_out_pictures(tmp_path: Path) -> None:
