@@ -28,9 +28,6 @@ from s2c_deploy.train.release import latents_of
 from s2c_deploy.train.settings import TrainSettings
 from s2c_deploy.train.state import has_state
 
-#: Said of a g_s that goes on from where it was.
-_OWN = "its own files"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -50,6 +47,16 @@ class Request:
     held_out: int = 16
     #: Of PyTorch; 0 lets it choose.
     threads: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Beginning:
+    """A g_s to be trained, and a few words on where it comes from."""
+
+    g_s: Synthesis
+    told: str
+    #: Whether one of bytes has its scales already.
+    scaled: bool = False
 
 
 def train_folder(request: Request, *, tell: Callable[[str], None]) -> TrainResult | None:
@@ -82,20 +89,20 @@ def _frozen(
     checkpoint = load_checkpoint(start)
     if not checkpoint.ranges:
         raise InputError(f"{start}: expected weights with calibrated ranges, found none", hint="train the model first")
-    g_s, told = _begun(shape, checkpoint)
-    if shape.int8 and told != _OWN and not resumes:
-        calibrate_int8(g_s, latents_of(checkpoint.model, pictures))
-    tell(f"{start}: g_s begins with {told}")
-    return with_synthesis(checkpoint.model.state_dict(), g_s), dict(checkpoint.ranges)
+    begun = _begun(shape, checkpoint)
+    if shape.int8 and not begun.scaled and not resumes:
+        calibrate_int8(begun.g_s, latents_of(checkpoint.model, pictures))
+    tell(f"{start}: g_s begins with {begun.told}")
+    return with_synthesis(checkpoint.model.state_dict(), begun.g_s), dict(checkpoint.ranges)
 
 
-def _begun(shape: SynthesisConfig, checkpoint: Checkpoint) -> tuple[Synthesis, str]:
-    """A g_s to be trained, and a few words on where it comes from."""
+def _begun(shape: SynthesisConfig, checkpoint: Checkpoint) -> _Beginning:
     beside = {lighter.shape.name: lighter for lighter in checkpoint.lighter}
     if (own := beside.get(shape.name)) is not None and own.shape == shape:
-        return own.module, _OWN
+        return _Beginning(g_s=own.module, told="its own files", scaled=True)
     if not shape.int8:
-        return lighter_start(checkpoint.config, shape, checkpoint.model.g_s), "what the full one has learned"
+        g_s = lighter_start(checkpoint.config, shape, checkpoint.model.g_s)
+        return _Beginning(g_s=g_s, told="what the full one has learned")
     name = shape.float_name
     whole = replace(shape, name=name, int8=False)
     if name == FULL:
@@ -108,7 +115,7 @@ def _begun(shape: SynthesisConfig, checkpoint: Checkpoint) -> tuple[Synthesis, s
         )
     g_s = Synthesis(checkpoint.config, shape)
     g_s.load_state_dict(source.state_dict(), strict=False)
-    return g_s, told
+    return _Beginning(g_s=g_s, told=told)
 
 
 def _initial(config: ModelConfig, start: Path, tell: Callable[[str], None]) -> dict[str, Tensor]:

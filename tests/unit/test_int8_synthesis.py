@@ -170,17 +170,17 @@ def begun(name: str, model: S2CModel, x: Tensor) -> Synthesis:
 def test_begins_with_the_layers_in_float() -> None:
     checkpoint = checkpoint_of("conv")
     config = checkpoint.config
-    full, said = _begun(synthesis_config(config, "int8"), checkpoint)
-    assert said == "the full one"
-    assert torch.equal(full.state_dict()["0.0.weight"], checkpoint.model.g_s.state_dict()["0.0.weight"])
+    full = _begun(synthesis_config(config, "int8"), checkpoint)
+    assert (full.told, full.scaled) == ("the full one", False)
+    assert torch.equal(full.g_s.state_dict()["0.0.weight"], checkpoint.model.g_s.state_dict()["0.0.weight"])
     with pytest.raises(InputError, match=r"expected a fast g_s beside the weights, found none.*--synthesis fast"):
         _begun(synthesis_config(config, "fast-int8"), checkpoint)
     fast = synthesis_config(config, "fast")
     beside = LighterSynthesis(shape=fast, module=lighter_start(config, fast, checkpoint.model.g_s))
     with_fast = dataclasses.replace(checkpoint, lighter=(beside,))
-    found, said = _begun(synthesis_config(config, "fast-int8"), with_fast)
-    assert said == "the files of fast"
-    assert torch.equal(found.state_dict()["0.weight"], beside.module.state_dict()["0.weight"])
+    found = _begun(synthesis_config(config, "fast-int8"), with_fast)
+    assert (found.told, found.scaled) == ("the files of fast", False)
+    assert torch.equal(found.g_s.state_dict()["0.weight"], beside.module.state_dict()["0.weight"])
 
 
 @torch.no_grad()
