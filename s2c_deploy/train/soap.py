@@ -20,8 +20,6 @@ from torch import Tensor
 from torch.nn import Parameter
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.95, 1e-8
-#: Steps between new bases.
-_TURN_EVERY = 10
 
 
 class Soap:
@@ -38,9 +36,10 @@ class Soap:
         *,
         bfloat16: bool = False,
         products_every: int = 2,
+        bases_every: int = 10,
     ) -> None:
         self._parameters = list(parameters)
-        self._bfloat16, self._products_every = bfloat16, products_every
+        self._bfloat16, self._products_every, self._bases_every = bfloat16, products_every, bases_every
         self._states: list[dict[str, Any]] = [{} for _ in self._parameters]
         #: Where the learning rate is set.
         self.param_groups: list[dict[str, Any]] = [{"lr": learning_rate}]
@@ -77,7 +76,7 @@ class Soap:
         tensor.add_(_turn(direction, back), alpha=-size)
         if state["products"] and number % self._products_every == 0:
             _average(state["products"], grad, 1 - _BETA2**self._products_every)
-        if state["products"] and number % _TURN_EVERY == 0:
+        if state["products"] and number % self._bases_every == 0:
             _renew_bases(state)
 
     def state_dict(self) -> dict[str, Any]:
