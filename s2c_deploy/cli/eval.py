@@ -79,7 +79,7 @@ def evaluate(
 
     s2c-deploy eval kodak/ --reference vtm-9.1,bpg-444 --html report.html
 
-    s2c-deploy eval photos/ --bundle engines/conv-small --bundle engines/hybrid-tiny -q 1,3,5,8 --against jpeg,webp
+    s2c-deploy eval photos/ --bundle engines/conv-small --bundle engines/hybrid-small -q 1,3,5,8 --against jpeg,webp
     """
     outputs = reports_of({"json": json_file, "csv": csv_file, "plot": plot_file, "html": html_file})
     check_reports(outputs, force=force)

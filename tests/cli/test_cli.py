@@ -529,7 +529,7 @@ def test_export_of_an_unknown_variant(run: Run, tmp_path: Path) -> None:
 
 def test_export_takes_a_preset_at_its_word(run: Run, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "export" / "conv-tiny", tmp_path / "export" / "conv")
-    shutil.copytree(ROOT / "export" / "hybrid", tmp_path / "export" / "conv-small")
+    shutil.copytree(ROOT / "export" / "conv-tiny", tmp_path / "export" / "conv-small")
     wrong = one_error(run("export", "--variant", "conv", "--preset", "base"), 3)
     assert "export/conv: expected weights of preset base, found tiny" in wrong
     wrong = one_error(run("export", "--variant", "conv", "--preset", "small"), 3)
