@@ -24,9 +24,10 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ from s2c_deploy.train.log import Row
 from s2c_deploy.train.optimizer import OPTIMIZERS
 
 BASELINE = "conv-glu"
+Choice = TypeVar("Choice")
 
 
 def candidates() -> dict[str, ModelConfig]:
@@ -91,14 +93,37 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def chosen(only: str) -> dict[str, ModelConfig]:
-    """All candidates, or those named; SystemExit for a name that is none of theirs."""
-    models = candidates()
-    names = only.split(",") if only else list(models)
+def among(only: str, choices: Mapping[str, Choice]) -> dict[str, Choice]:
+    """All choices, or those named, with commas between; SystemExit for a name that is none of theirs."""
+    names = only.split(",") if only else list(choices)
     for name in names:
-        if name not in models:
-            raise SystemExit(f"--only: expected {', '.join(models)}; found {name}")
-    return {name: models[name] for name in names}
+        if name not in choices:
+            raise SystemExit(f"--only: expected {', '.join(choices)}; found {name}")
+    return {name: choices[name] for name in names}
+
+
+def chosen(only: str) -> dict[str, ModelConfig]:
+    """Of the candidates, as ``among``."""
+    return among(only, candidates())
+
+
+def short_run(
+    steps: int, *, batch: int, crop: int, optimizer: str, learning_rate: float, bfloat16: bool = False, seed: int = 0
+) -> TrainSettings:
+    """Settings of a run that is compared with others: crops of one size, no integers, a look at its end."""
+    return TrainSettings(
+        steps=steps,
+        batch=batch,
+        crop=crop,
+        last_crop=crop,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        bfloat16=bfloat16,
+        seed=seed,
+        warmup=min(200, steps // 10),
+        validate_every=steps,
+        exact_from=1.0,
+    )
 
 
 def trunk(config: ModelConfig, start: Checkpoint, seed: int) -> dict[str, Tensor]:
@@ -155,16 +180,12 @@ def main() -> None:
     arguments.runs.mkdir(parents=True, exist_ok=True)
     cache = arguments.cache or arguments.runs / "pictures.u8"
     pictures = hold_out(open_cache(arguments.data, cache), arguments.held_out)
-    settings = TrainSettings(
-        steps=arguments.steps,
+    settings = short_run(
+        arguments.steps,
         batch=arguments.batch,
         crop=arguments.crop,
-        last_crop=arguments.crop,
         optimizer=arguments.optimizer,
         learning_rate=arguments.learning_rate,
-        warmup=min(200, arguments.steps // 10),
-        validate_every=arguments.steps,
-        exact_from=1.0,
     )
     start = None if arguments.start is None else load_checkpoint(arguments.start)
     results = compare(models, settings, pictures, arguments.runs, start)

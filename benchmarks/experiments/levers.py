@@ -1,7 +1,7 @@
 """What makes an hour of training worth more?  Ways to train S2C-Conv ``tiny``, at equal processor time.
 
-    python -m benchmarks.experiments.levers --data PHOTOS --from runs/trunk [--only WAY,…] [--seconds 100] [--seeds 2]
-        [--out FILE.json]
+    python -m benchmarks.experiments.levers --data PHOTOS --from runs/ablation-trunk [--only WAY,…]
+        [--seconds 100] [--seeds 2] [--out FILE.json]
 
 Every way begins with the Karhunen-Loeve transform and an entropy model trained on it, whose command stands in
 ``benchmarks.experiments.ablation``, and with blocks that are the identity.  Some steps tell what one costs; the run
@@ -23,16 +23,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.experiments.ablation import against, trunk
+from benchmarks.experiments.ablation import against, among, short_run, trunk
 from s2c_deploy.models import S2CModel
 from s2c_deploy.models.checkpoint import Checkpoint, load_checkpoint
 from s2c_deploy.models.lighter import lighter_start
-from s2c_deploy.presets import ModelConfig, SynthesisConfig, model_config, synthesis_config
+from s2c_deploy.presets import ModelConfig, model_config, synthesis_config
 from s2c_deploy.report.environment import processor
 from s2c_deploy.report.table import Table, markdown
 from s2c_deploy.train import TrainSettings, hold_out, open_cache
 from s2c_deploy.train.data import Crops, Pictures
-from s2c_deploy.train.parallel import processes
+from s2c_deploy.train.parallel import Processes
 from s2c_deploy.train.run import Run
 from s2c_deploy.train.soap import Soap
 from s2c_deploy.train.validation import rate_distortion
@@ -72,20 +72,18 @@ WAYS = {
 }
 
 
-class Shortcut(nn.Sequential):
+class Shortcut(nn.Module):
     """A stage with a linear way around it, zero at first: what AuxT (arXiv 2501.13751) lays beside the stages of g_a
     and g_s.  A Haar wavelet and a projection of its bands are together a convolution of 2 x 2 with stride 2."""
 
     def __init__(self, stage: list[nn.Module], way: nn.Conv2d | nn.ConvTranspose2d) -> None:
-        super().__init__(*stage)
+        super().__init__()
         nn.init.zeros_(way.weight)
-        self.way = way
+        self.stage, self.way = nn.Sequential(*stage), way
 
     def forward(self, x: Tensor) -> Tensor:
-        out = x
-        for name, module in self.named_children():
-            out = module(out) if name != "way" else out
-        return out + torch.as_tensor(self.way(x))
+        out: Tensor = self.stage(x) + self.way(x)
+        return out
 
 
 def lay_shortcuts(model: S2CModel, config: ModelConfig) -> None:
@@ -107,44 +105,35 @@ class WayRun(Run):
 
     def __init__(self, way: Way, config: ModelConfig, settings: TrainSettings, crops: Crops, start: Checkpoint) -> None:
         self.way = way
-        with processes("cpu") as group:
-            super().__init__(config, settings, crops, group, self._initial(config, settings.seed, start))
+        begun = S2CModel(config)
+        begun.load_state_dict(trunk(config, start, settings.seed))
+        super().__init__(config, settings, crops, Processes(device="cpu"), self._changed(begun).state_dict())
         if way.optimizer == "soap":
             self.optimizer = Soap(self.trained, way.learning_rate, bfloat16=way.bfloat16, bases_every=way.bases_every)
 
-    def _initial(self, config: ModelConfig, seed: int, start: Checkpoint) -> dict[str, Tensor]:
-        model = S2CModel(config)
-        model.load_state_dict(trunk(config, start, seed))
+    def _fresh_model(self) -> S2CModel:
+        return self._changed(S2CModel(self.config))
+
+    def _changed(self, model: S2CModel) -> S2CModel:
+        config = model.config
         if self.way.model == "transposed":
-            model.g_s = lighter_start(config, _transposed(config), model.g_s)
+            shape = replace(synthesis_config(config), upsampling="transposed3x3")
+            model.g_s = lighter_start(config, shape, model.g_s)
         if self.way.model == "shortcuts":
             lay_shortcuts(model, config)
-        return model.state_dict()
-
-    def _fresh_model(self) -> S2CModel:
-        model = S2CModel(self.config, _transposed(self.config) if self.way.model == "transposed" else None)
-        if self.way.model == "shortcuts":
-            lay_shortcuts(model, self.config)
         return model
-
-
-def _transposed(config: ModelConfig) -> SynthesisConfig:
-    return replace(synthesis_config(config), upsampling="transposed3x3")
 
 
 def settings_of(way: Way, steps: int, seed: int) -> TrainSettings:
     """Of a run of a way; the warm-up and the decay are fractions of its own length."""
-    return TrainSettings(
-        steps=steps,
-        seed=seed,
-        optimizer=way.optimizer,
-        learning_rate=way.learning_rate,
+    return short_run(
+        steps,
         batch=way.batch,
         crop=way.crop,
-        last_crop=way.crop,
+        optimizer=way.optimizer,
+        learning_rate=way.learning_rate,
         bfloat16=way.bfloat16,
-        warmup=min(200, steps // 10),
-        exact_from=1.0,
+        seed=seed,
     )
 
 
@@ -206,13 +195,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    names = arguments.only.split(",") if arguments.only else list(WAYS)
-    if unknown := [name for name in names if name not in WAYS]:
-        raise SystemExit(f"--only: expected {', '.join(WAYS)}; found {', '.join(unknown)}")
+    ways = among(arguments.only, WAYS)
     torch.set_num_threads(1)
     pictures = hold_out(open_cache(arguments.data, arguments.cache), 16)
     start = load_checkpoint(arguments.start)
-    results = compare({name: WAYS[name] for name in names}, pictures, start, arguments.seconds, arguments.seeds)
+    results = compare(ways, pictures, start, arguments.seconds, arguments.seeds)
     print(markdown(table(results)))
     if arguments.out is not None:
         record = {"seconds": arguments.seconds, "processor": processor(), "torch": torch.__version__}

@@ -16,6 +16,7 @@ from s2c_deploy.presets import model_config
 from s2c_deploy.report.table import markdown
 from s2c_deploy.train import hold_out, open_cache
 from s2c_deploy.train.data import Crops, Pictures
+from s2c_deploy.train.soap import Soap
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,6 +63,10 @@ def test_a_way_begins_with_the_trunk_and_trains_what_it_says(start: Checkpoint, 
         names[name] = {key: tensor.shape for key, tensor in run.averages.items()}
         assert torch.equal(run.averages["h_a.0.weight"], start.model.state_dict()["h_a.0.weight"])
         assert run.averaged_model().state_dict().keys() == names[name].keys()
+    seldom = levers.WAYS["bases every 40th step"]
+    run = levers.WayRun(seldom, config, levers.settings_of(seldom, 5, 0), crops, start)
+    assert isinstance(run.optimizer, Soap)
+    assert run.optimizer._bases_every == 40
     plain, shortcuts, transposed = names.values()
     assert sum("way" in key for key in shortcuts) == 8
     assert plain["g_s.0.0.weight"] == (4 * 96, 256, 3, 3)

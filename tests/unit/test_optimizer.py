@@ -22,9 +22,9 @@ def gradients(shape: torch.Size) -> list[Tensor]:
     return [torch.randn(shape, generator=generator) for _ in range(STEPS)]
 
 
-def by_library(start: Tensor, of_each_step: list[Tensor]) -> Tensor:
+def by_library(start: Tensor, of_each_step: list[Tensor], bases_every: int = 10) -> Tensor:
     leaf = start.clone().requires_grad_()
-    soap = SOAP([leaf], lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    soap = SOAP([leaf], lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0, precondition_frequency=bases_every)
     for gradient in of_each_step:
         leaf.grad = gradient.clone()
         soap.step()
@@ -61,6 +61,21 @@ def test_a_kernel_is_stepped_as_a_matrix(
     found = by_views(module, Soap([module.weight], 1e-3, products_every=1), given)
     assert not torch.equal(found, start)
     assert torch.allclose(found.permute(0, 2, 3, 1).reshape(shape), expected, rtol=0, atol=1e-7)
+
+
+def test_bases_are_renewed_as_often_as_is_asked() -> None:
+    torch.manual_seed(0)
+    start = torch.randn(12, 8, dtype=torch.float64)
+    given = [g.double() for g in gradients(start.shape)]
+    found = {}
+    for bases_every in (4, 10):
+        module = nn.Conv2d(8, 12, 1, bias=False).double()
+        with torch.no_grad():
+            module.weight.copy_(start[:, :, None, None])
+        soap = Soap([module.weight], 1e-3, products_every=1, bases_every=bases_every)
+        found[bases_every] = by_views(module, soap, [g[:, :, None, None] for g in given])[:, :, 0, 0]
+        assert torch.allclose(found[bases_every], by_library(start, given, bases_every), rtol=0, atol=1e-7)
+    assert not torch.allclose(found[4], found[10], rtol=0, atol=1e-5)
 
 
 def test_bfloat16_and_fewer_statistics_change_steps_little() -> None:
